@@ -1,0 +1,280 @@
+//! The one alarm model that every rule ends in (spec, "Alarms").
+//!
+//! An alarm is a condition that is raised once and cleared once:
+//!
+//! ```text
+//!            raise                     clear (why)
+//!   absent ─────────> active ─────────────────────────> absent
+//! ```
+//!
+//! It has a kind, the object it is about, a severity, a text and an id that stays the same from
+//! raise to clear and on every copy that leaves the agent.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::time::{Time, WallTime};
+
+/// What went wrong. The names and severities are those of the table in the specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A system restarts too often (INST-3).
+    SystemUnstable,
+    /// An interface goes up and down too often (INST-3).
+    InterfaceUnstable,
+    /// The last link trap of an interface was linkDown (INST-13).
+    InterfaceDown,
+    /// A local interface has no working flow on a subnet (SUBN-6).
+    InterfaceIpDown,
+    /// No local interface carries a subnet at the IP level (SUBN-7).
+    SubnetDown,
+}
+
+impl Kind {
+    /// Every kind that this version raises, in the order of the specification's table.
+    pub const ALL: [Kind; 5] = [
+        Kind::SystemUnstable,
+        Kind::InterfaceUnstable,
+        Kind::InterfaceDown,
+        Kind::InterfaceIpDown,
+        Kind::SubnetDown,
+    ];
+
+    /// The name that metrics, the journal and the configuration use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::SystemUnstable => "system_unstable",
+            Kind::InterfaceUnstable => "interface_unstable",
+            Kind::InterfaceDown => "interface_down",
+            Kind::InterfaceIpDown => "interface_ip_down",
+            Kind::SubnetDown => "subnet_down",
+        }
+    }
+
+    /// The kind with this [`name`](Kind::name).
+    pub fn from_name(name: &str) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The severity that an alarm of this kind is raised with.
+    pub const fn severity(self) -> Severity {
+        match self {
+            Kind::SystemUnstable | Kind::InterfaceUnstable | Kind::InterfaceIpDown => {
+                Severity::Major
+            }
+            Kind::InterfaceDown => Severity::Minor,
+            Kind::SubnetDown => Severity::Critical,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The perceived severities of ITU-T X.733 that alarms are raised with, with the numbers of
+/// ITU-T M.3100 that the MIB uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Service is lost.
+    Critical,
+    /// Service is badly degraded.
+    Major,
+    /// A fault that does not yet affect service.
+    Minor,
+    /// Worth knowing before it becomes a fault.
+    Warning,
+}
+
+impl Severity {
+    /// The name in metrics, the journal and the MIB.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Severity::Critical => "critical",
+            Severity::Major => "major",
+            Severity::Minor => "minor",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
+/// A device that sends traps, known by the address that its traps speak for (TRAP-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct System(pub IpAddr);
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What an alarm is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Object {
+    /// A device.
+    System(System),
+    /// One ifIndex of a device.
+    Interface {
+        /// The device.
+        system: System,
+        /// Its ifIndex (RFC 2863), which is never 0.
+        if_index: u32,
+    },
+    /// One of this host's interfaces, on one of its subnets.
+    LocalInterface {
+        /// The interface's name on this host.
+        interface: String,
+        /// The subnet.
+        subnet: IpNet,
+    },
+    /// A subnet that this host has, or should have, an address on.
+    Subnet(IpNet),
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Object::System(system) => write!(f, "{system}"),
+            Object::Interface { system, if_index } => write!(f, "{system} ifIndex {if_index}"),
+            Object::LocalInterface { interface, subnet } => write!(f, "{interface} on {subnet}"),
+            Object::Subnet(subnet) => write!(f, "{subnet}"),
+        }
+    }
+}
+
+/// The identity of one alarm from raise to clear, on every copy of it. Printed as 16 hexadecimal
+/// digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct AlarmId(pub u64);
+
+impl fmt::Display for AlarmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl From<AlarmId> for String {
+    fn from(id: AlarmId) -> String {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for AlarmId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<AlarmId, Self::Error> {
+        u64::from_str_radix(&text, 16).map(AlarmId)
+    }
+}
+
+/// An alarm, as it is while it is active.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// The identity, the same until the clear.
+    pub id: AlarmId,
+    /// What went wrong.
+    pub kind: Kind,
+    /// What it went wrong with.
+    pub object: Object,
+    /// How bad it is.
+    pub severity: Severity,
+    /// When it was raised, on the wall clock.
+    pub raised_at: WallTime,
+    /// One line for a person, without line breaks or control characters.
+    pub text: String,
+    /// The numbers behind it, for an instability.
+    pub episode: Option<Episode>,
+    /// What the device calls the interface, where its traps said so (ifName, else ifDescr):
+    /// printable, at most 64 characters.
+    pub if_name: Option<String>,
+}
+
+/// The numbers of an instability (INST-3 to INST-5), as they were when it was raised, or, in the
+/// clear, at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Counted traps from *first* to *last*.
+    pub traps: u64,
+    /// The trap window in force.
+    pub window: Duration,
+    /// The threshold in force.
+    pub threshold: u16,
+    /// From *first* to *last*.
+    pub unstable_time: Duration,
+    /// The quiet that ends the episode, counted from *last*.
+    pub stable_time: Duration,
+}
+
+/// Why an alarm was cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClearReason {
+    /// The condition is over: stable time has gone by, linkUp came, polls are answered.
+    Ended,
+    /// Another alarm says more (INST-13).
+    Superseded,
+    /// The configuration turned it off, or no longer names the object (INST-11, SUBN-12).
+    TurnedOff,
+    /// The object is gone: its address or interface left this host (SUBN-12).
+    Removed,
+    /// The table of objects was full and this one had been silent longest (INST-16).
+    GaveWay,
+}
+
+impl ClearReason {
+    /// Every reason.
+    pub const ALL: [ClearReason; 5] = [
+        ClearReason::Ended,
+        ClearReason::Superseded,
+        ClearReason::TurnedOff,
+        ClearReason::Removed,
+        ClearReason::GaveWay,
+    ];
+
+    /// The name in metrics, the journal and the MIB.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ClearReason::Ended => "ended",
+            ClearReason::Superseded => "superseded",
+            ClearReason::TurnedOff => "turned_off",
+            ClearReason::Removed => "removed",
+            ClearReason::GaveWay => "gave_way",
+        }
+    }
+}
+
+/// One raise or one clear: what the core hands out, the journal keeps and an NMS is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmEvent {
+    /// When it happened on the monotonic clock: a receipt time or a deadline, not the time of
+    /// processing.
+    pub at: Time,
+    /// The same on the wall clock.
+    pub wall: WallTime,
+    /// Nothing for a raise, the reason for a clear.
+    pub cleared: Option<ClearReason>,
+    /// The alarm, with the text and numbers that fit the event.
+    pub alarm: Alarm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_name() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        }
+        assert_eq!(Kind::from_name("link light"), None);
+    }
+}

@@ -1,0 +1,357 @@
+//! What the core is told to do: settings whose types hold their rules, so that a wrong one can't
+//! be constructed.
+//!
+//! The text of the configuration file is read elsewhere; here is only what the machines need.
+
+use std::{net::IpAddr, num::NonZeroU8, time::Duration};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a reload can change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Settings {
+    /// Who may send traps, and for whom (TRAP-2, TRAP-3).
+    pub access: Access,
+    /// Windows and thresholds (INST-11, INST-12).
+    pub instability: Instability,
+    /// What is polled (SUBN-1).
+    pub subnets: Subnets,
+}
+
+/// Who may send traps (TRAP-3) and who may speak for others (TRAP-2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Community strings, the first that fits wins. Empty: nothing is accepted.
+    pub communities: Vec<Community>,
+    /// Senders that are trusted to speak for other systems, by `snmpTrapAddress.0` or the v1
+    /// agent address.
+    pub forwarders: Vec<IpNet>,
+}
+
+/// One community string and where it may come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Community {
+    /// The octets of the community; nothing means any community.
+    pub name: Option<Vec<u8>>,
+    /// The prefixes that a sender must be in. Empty: anywhere.
+    pub sources: Vec<IpNet>,
+}
+
+impl Default for Access {
+    /// With nothing configured, only loopback senders are accepted (TRAP-3).
+    fn default() -> Access {
+        Access {
+            communities: vec![Community {
+                name: None,
+                sources: vec![
+                    IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
+                    IpNet::new_assert(IpAddr::from(std::net::Ipv6Addr::LOCALHOST), 128),
+                ],
+            }],
+            forwarders: Vec::new(),
+        }
+    }
+}
+
+/// The trap window: 1 s to 3600 s, as one longer than the longest stable time makes no sense
+/// (INST-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "Duration", try_from = "Duration")]
+pub struct Window(Duration);
+
+impl Window {
+    /// The shortest trap window.
+    pub const MIN: Duration = Duration::from_secs(1);
+    /// The longest, which is also the longest stable time.
+    pub const MAX: Duration = Duration::from_secs(3600);
+
+    /// A window of this length, or nothing if it is out of range.
+    pub fn new(length: Duration) -> Option<Window> {
+        (Window::MIN..=Window::MAX).contains(&length).then_some(Window(length))
+    }
+
+    /// Its length.
+    pub const fn length(self) -> Duration {
+        self.0
+    }
+}
+
+impl From<Window> for Duration {
+    fn from(window: Window) -> Duration {
+        window.0
+    }
+}
+
+impl TryFrom<Duration> for Window {
+    type Error = &'static str;
+
+    fn try_from(length: Duration) -> Result<Window, &'static str> {
+        Window::new(length).ok_or("a trap window is 1s to 3600s")
+    }
+}
+
+/// How many counted traps within the window make an object unstable: 2 to 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "u16", try_from = "u16")]
+pub struct Threshold(u16);
+
+impl Threshold {
+    /// The lowest threshold: one trap makes nothing unstable.
+    pub const MIN: u16 = 2;
+    /// The highest, which bounds the memory of an object (INST-16).
+    pub const MAX: u16 = 1000;
+
+    /// This many traps, or nothing if that is out of range.
+    pub fn new(traps: u16) -> Option<Threshold> {
+        (Threshold::MIN..=Threshold::MAX).contains(&traps).then_some(Threshold(traps))
+    }
+
+    /// The number.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl From<Threshold> for u16 {
+    fn from(threshold: Threshold) -> u16 {
+        threshold.0
+    }
+}
+
+impl TryFrom<u16> for Threshold {
+    type Error = &'static str;
+
+    fn try_from(traps: u16) -> Result<Threshold, &'static str> {
+        Threshold::new(traps).ok_or("a threshold is 2 to 1000")
+    }
+}
+
+/// Window and threshold together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Analysis {
+    /// The trap window.
+    pub window: Window,
+    /// The threshold.
+    pub threshold: Threshold,
+}
+
+impl Analysis {
+    /// The shipped default for interfaces: 30 s and 2.
+    pub const INTERFACES: Analysis =
+        Analysis { window: Window(Duration::from_secs(30)), threshold: Threshold(2) };
+    /// The shipped default for systems: 300 s and 3.
+    pub const SYSTEMS: Analysis =
+        Analysis { window: Window(Duration::from_secs(300)), threshold: Threshold(3) };
+}
+
+/// The analysis of instability: its groups and bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instability {
+    /// The groups; the first that matches wins (INST-12). An object that none matches has the
+    /// settings of `otherwise`.
+    pub groups: Vec<Group>,
+    /// The settings of what no group matches.
+    pub otherwise: GroupSettings,
+    /// How many systems and interfaces are kept in memory at most (INST-16).
+    pub max_objects: u32,
+}
+
+impl Instability {
+    /// Enough for the largest networks that were asked for, at some 300 bytes an object.
+    pub const DEFAULT_MAX_OBJECTS: u32 = 200_000;
+}
+
+impl Default for Instability {
+    /// The shipped analysis, with the exemptions of INST-12.
+    fn default() -> Instability {
+        Instability {
+            groups: vec![Group::exempt()],
+            otherwise: GroupSettings::default(),
+            max_objects: Instability::DEFAULT_MAX_OBJECTS,
+        }
+    }
+}
+
+/// Some systems and interfaces, and what holds for them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The name in metrics and logs.
+    pub name: String,
+    /// Which objects belong to it.
+    pub matches: Match,
+    /// What holds for them.
+    pub settings: GroupSettings,
+}
+
+impl Group {
+    /// ISDN B and D channels, backup and dial-on-demand interfaces, which go up and down in
+    /// normal use and are exempt in the shipped configuration (INST-12).
+    pub fn exempt() -> Group {
+        Group {
+            name: "on-demand".to_owned(),
+            matches: Match {
+                // IANAifType-MIB: ppp stays watched, as leased lines use it too.
+                if_type: vec![
+                    20, // basicISDN
+                    21, // primaryISDN
+                    63, // isdn
+                    75, // isdns
+                    76, // isdnu
+                    77, // lapd, the D channel
+                ],
+                if_descr: [
+                    "*Dialer*",
+                    "*ISDN*",
+                    "BRI*",
+                    "*B-Channel*",
+                    "*D-Channel*",
+                    "*Bearer Channel*",
+                    "*backup*",
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                if_name: ["Di[0-9]*", "BR[0-9]*", "BRI*", "Dialer*"].map(str::to_owned).to_vec(),
+                if_alias: vec!["*backup*".to_owned(), "*dial-on-demand*".to_owned()],
+                ..Match::default()
+            },
+            settings: GroupSettings {
+                interfaces: None,
+                systems: Some(Analysis::SYSTEMS),
+                interface_down: false,
+            },
+        }
+    }
+}
+
+/// What an object must have to belong to a group. A list that is empty asks nothing; of a list
+/// that is not, one entry must fit. The lists on what only a trap can tell (`if_type`, `if_descr`,
+/// `if_name`, `if_alias`) are alternatives of each other, as devices send different ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// Prefixes of the system's address.
+    pub systems: Vec<IpNet>,
+    /// Values of ifIndex.
+    pub if_index: Vec<u32>,
+    /// Values of ifType (IANAifType-MIB).
+    pub if_type: Vec<u32>,
+    /// Patterns of ifDescr, with `*`, `?` and `[a-z]`; upper and lower case are the same.
+    pub if_descr: Vec<String>,
+    /// Patterns of ifName.
+    pub if_name: Vec<String>,
+    /// Patterns of ifAlias.
+    pub if_alias: Vec<String>,
+}
+
+/// What holds for the objects of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSettings {
+    /// How interfaces are judged; nothing turns the analysis off (INST-11).
+    pub interfaces: Option<Analysis>,
+    /// How systems are judged; nothing turns the analysis off (INST-11).
+    pub systems: Option<Analysis>,
+    /// Whether a linkDown raises `interface_down` (INST-13).
+    pub interface_down: bool,
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            interfaces: Some(Analysis::INTERFACES),
+            systems: Some(Analysis::SYSTEMS),
+            interface_down: true,
+        }
+    }
+}
+
+/// What is polled from this host (SUBN-1), and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnets {
+    /// How often a flow is polled: 1 s to 30 s.
+    pub poll_interval: Duration,
+    /// How many polls in a row make a flow up or down.
+    pub in_a_row: NonZeroU8,
+    /// Watch every subnet of this host that the list does not name and on which a gateway is
+    /// found, with the gateway as polling target.
+    pub watch_gateways: bool,
+    /// The subnets that the configuration names.
+    pub subnets: Vec<Subnet>,
+}
+
+impl Subnets {
+    /// The shortest and the longest poll interval (SUBN-3).
+    pub const POLL_INTERVALS: std::ops::RangeInclusive<Duration> =
+        Duration::from_secs(1)..=Duration::from_secs(30);
+}
+
+impl Default for Subnets {
+    fn default() -> Subnets {
+        Subnets {
+            poll_interval: Duration::from_secs(2),
+            in_a_row: NonZeroU8::new(4).expect("four is not zero"),
+            watch_gateways: true,
+            subnets: Vec::new(),
+        }
+    }
+}
+
+/// One configured subnet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    /// Network and prefix length, host bits zero.
+    pub prefix: IpNet,
+    /// Whether anything is sent at all.
+    pub monitor: bool,
+    /// Target polling: what each local address polls.
+    pub polling_targets: Vec<Polled>,
+    /// Peer polling: the addresses of other nodes on this subnet, used where there is no polling
+    /// target.
+    pub peers: Vec<Polled>,
+    /// Which polling targets must answer.
+    pub require: Require,
+}
+
+/// An address to poll; a link-local one needs the interface that it is on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Polled {
+    /// The address.
+    pub address: IpAddr,
+    /// The zone of a link-local IPv6 address, as an interface name (RFC 4007, section 11).
+    pub zone: Option<String>,
+}
+
+/// How many polling targets keep an interface up (SUBN-6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Require {
+    /// Any one that answers.
+    #[default]
+    Any,
+    /// Every one must answer.
+    All,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_or_threshold_out_of_range_cannot_be_made() {
+        assert!(Window::new(Duration::from_millis(999)).is_none());
+        assert!(Window::new(Duration::from_secs(3600)).is_some());
+        assert!(Window::new(Duration::from_millis(3_600_001)).is_none());
+        assert!(Threshold::new(1).is_none());
+        assert!(Threshold::new(2).is_some());
+        assert!(Threshold::new(1001).is_none());
+    }
+
+    #[test]
+    fn with_nothing_configured_only_loopback_may_send() {
+        let communities = Access::default().communities;
+        let loopback = |ip: &str| {
+            communities[0].sources.iter().any(|net| net.contains(&ip.parse::<IpAddr>().unwrap()))
+        };
+        assert!(loopback("127.9.9.9") && loopback("::1"));
+        assert!(!loopback("192.0.2.1") && !loopback("::2"));
+    }
+}

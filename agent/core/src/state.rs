@@ -1,0 +1,114 @@
+//! The core's memory as plain data: what a disk or a mate keeps, and what puts it back.
+//!
+//! Every time in it is an age, as the clocks of two runs or two hosts have nothing in common
+//! (PAIR-14).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::alarm::{Alarm, System};
+
+/// All that the core knows and could not find out again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Systems and interfaces.
+    pub records: Vec<Record>,
+    /// The active alarms.
+    pub alarms: Vec<Alarm>,
+}
+
+/// Which system or interface a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordKey {
+    /// The system.
+    pub system: System,
+    /// The ifIndex, or 0 for the system itself.
+    pub if_index: u32,
+}
+
+/// What is remembered of one system or interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Which one.
+    pub key: RecordKey,
+    /// How long ago all of `memory` was true: its ages count from then.
+    pub age: Duration,
+    /// What is remembered.
+    pub memory: Memory,
+}
+
+/// The memory of one object (INST-16 bounds it).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Where its instability stands.
+    pub phase: Phase,
+    /// The last few traps, to tell copies from new ones (INST-9).
+    pub recent: Vec<Seen>,
+    /// A system that has sent linkDown: its linkUps do not count (INST-2).
+    pub sends_link_down: bool,
+    /// An interface whose last link trap was linkDown (INST-13).
+    pub down: bool,
+    /// What the device calls the interface, where its traps said so.
+    pub if_name: Option<String>,
+    /// The group that it was last found to be in; nothing for none.
+    pub group: Option<String>,
+}
+
+/// Where the instability of an object stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing is remembered.
+    #[default]
+    Idle,
+    /// Some counted traps, fewer than the threshold, oldest first.
+    Counting {
+        /// How long ago each was received.
+        ages: Vec<Duration>,
+        /// These are linkUps, which are forgotten at the system's first linkDown (INST-2).
+        link_ups: bool,
+    },
+    /// Unstable.
+    Unstable {
+        /// How long ago *first* was received.
+        first: Duration,
+        /// How long ago *last* was received.
+        last: Duration,
+        /// Counted traps since *first*.
+        traps: u64,
+        /// Time since *last* in which nobody listened, which is not quiet (INST-17).
+        deaf: Duration,
+    },
+}
+
+/// A trap that was taken in, as far as it takes to know a copy of it.
+///
+/// There are eight in each record, so it is written as a list of four: trap, request-id, uptime, and
+/// age in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "SeenList", into = "SeenList")]
+pub struct Seen {
+    /// linkDown, linkUp, coldStart or warmStart: the last sub-identifier of its snmpTrapOID.
+    pub trap: u8,
+    /// The low 32 bits of the request-id, where the form has one.
+    pub request_id: Option<u32>,
+    /// sysUpTime in hundredths of a second, where the trap has one.
+    pub uptime: Option<u32>,
+    /// How long ago it was received.
+    pub age: Duration,
+}
+
+type SeenList = (u8, Option<u32>, Option<u32>, u64);
+
+impl From<Seen> for SeenList {
+    fn from(Seen { trap, request_id, uptime, age }: Seen) -> SeenList {
+        (trap, request_id, uptime, u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<SeenList> for Seen {
+    fn from((trap, request_id, uptime, age): SeenList) -> Seen {
+        Seen { trap, request_id, uptime, age: Duration::from_millis(age) }
+    }
+}

@@ -1,0 +1,3 @@
+//! The evenkeel daemon and its command line.
+
+fn main() {}

@@ -5,6 +5,10 @@
 //! next deadline). Time can therefore be simulated, states copied, and inputs replayed.
 
 pub mod alarm;
+pub mod ber;
+pub mod ber_writer;
 pub mod settings;
 pub mod state;
+pub mod text;
 pub mod time;
+pub mod trap;

@@ -4,10 +4,19 @@
 //! ([`input::Input`]), and takes out what follows from it ([`input::Event`], [`input::Echo`], the
 //! next deadline). Time can therefore be simulated, states copied, and inputs replayed.
 
+pub mod access;
 pub mod alarm;
 pub mod ber;
 pub mod ber_writer;
+pub mod copies;
+pub mod finding;
+pub mod glob;
+pub mod groups;
+pub mod input;
+pub mod instability;
+pub mod objects;
 pub mod settings;
+pub mod stability;
 pub mod state;
 pub mod text;
 pub mod time;

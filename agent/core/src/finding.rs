@@ -1,0 +1,40 @@
+//! What a machine finds, before it becomes an alarm: the common word between those that judge and
+//! the one that keeps alarms.
+
+use crate::{
+    alarm::{ClearReason, Episode, Kind, Object},
+    time::Time,
+};
+
+/// A condition that began or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// When: a receipt time or a deadline.
+    pub at: Time,
+    /// Which alarm.
+    pub kind: Kind,
+    /// Of which object.
+    pub object: Object,
+    /// Nothing if it began, the reason if it ended.
+    pub cleared: Option<ClearReason>,
+    /// The numbers, of an instability.
+    pub episode: Option<Episode>,
+    /// What the device calls the interface.
+    pub if_name: Option<String>,
+    /// The cause in words, where one is known.
+    pub detail: Option<String>,
+}
+
+impl Finding {
+    /// A condition that began, with its cause in words.
+    pub const fn raise(kind: Kind, object: Object, detail: String, at: Time) -> Finding {
+        let detail = Some(detail);
+        Finding { at, kind, object, cleared: None, episode: None, if_name: None, detail }
+    }
+
+    /// A condition that ended.
+    pub const fn clear(kind: Kind, object: Object, reason: ClearReason, at: Time) -> Finding {
+        let cleared = Some(reason);
+        Finding { at, kind, object, cleared, episode: None, if_name: None, detail: None }
+    }
+}

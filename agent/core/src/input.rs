@@ -1,0 +1,208 @@
+//! Everything that can enter the core, and everything that can leave it.
+//!
+//! The driver turns what sockets, the kernel and the configuration say into an [`Input`] and hands
+//! it to [`Agent::handle`](crate::agent::Agent::handle): the one door. What a recording holds is
+//! the same inputs in the same order, so that replaying one gives the same outputs.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{alarm::AlarmEvent, settings::Settings, time::Time};
+
+/// One thing that happened outside.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input<'a> {
+    /// A UDP datagram came to one of the trap sockets.
+    #[serde(borrow)]
+    Datagram(Datagram<'a>),
+    /// An ICMP message came that answers, or seems to answer, a poll.
+    Reply(Reply),
+    /// An echo could not be sent.
+    SendFailed(SendFailed),
+    /// An ear has handed in all that it received before this moment. Only then may a deadline up
+    /// to it be judged: what was received before a deadline counts before it, even if it is
+    /// processed after it.
+    Heard {
+        /// Which ear.
+        ear: Ear,
+        /// The moment.
+        up_to: Time,
+        /// How many datagrams were lost at this host since it said so last: what was not heard for
+        /// that reason is no evidence.
+        lost: u64,
+    },
+    /// Time has gone by: send what is due.
+    Now(Time),
+    /// This host's interfaces and addresses, whole, as they are now (SUBN-12).
+    Host {
+        /// What the kernel reports.
+        host: Host,
+        /// When.
+        now: Time,
+    },
+    /// The configuration was loaded again (INST-15).
+    Settings {
+        /// The new settings.
+        settings: Box<Settings>,
+        /// When.
+        now: Time,
+    },
+    /// The wall clock shows this many milliseconds since 1970 at the origin of the monotonic
+    /// clock. It is stamped on alarms and decides nothing.
+    WallClock {
+        /// The offset.
+        origin_ms: i64,
+    },
+}
+
+/// A datagram as it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Datagram<'a> {
+    /// Who sent it. An IPv4 address is never in its mapped form (RFC 4291, 2.5.5.2).
+    pub source: SocketAddr,
+    /// When the kernel received it.
+    pub received: Time,
+    /// The UDP payload.
+    #[serde(borrow)]
+    pub bytes: &'a [u8],
+}
+
+/// The two sources whose events are judged against deadlines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Ear {
+    /// The trap sockets.
+    Traps,
+    /// The ICMP sockets.
+    Replies,
+}
+
+/// An ICMP or ICMPv6 message that reached us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Our address: the destination of a reply, or the source of the echo that an error quotes.
+    pub local: IpAddr,
+    /// The polled address: the source of a reply, or the destination of the echo that an error
+    /// quotes.
+    pub polled: IpAddr,
+    /// The identifier of the echo.
+    pub identifier: u16,
+    /// The sequence number of the echo.
+    pub sequence: u16,
+    /// The interface that it came by, where that is known: link-local addresses alone may not
+    /// tell two flows apart.
+    pub interface: Option<u32>,
+    /// When the kernel received it.
+    pub received: Time,
+    /// What it says.
+    pub verdict: Verdict,
+}
+
+/// What an ICMP message says of a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// An echo reply.
+    Answered,
+    /// Destination unreachable (RFC 792; RFC 4443, 3.1).
+    Unreachable,
+    /// Time exceeded (RFC 792; RFC 4443, 3.3).
+    TimeExceeded,
+    /// Any other error that quotes our echo.
+    OtherError,
+}
+
+/// An echo that the kernel did not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendFailed {
+    /// The echo's source.
+    pub local: IpAddr,
+    /// The echo's destination.
+    pub polled: IpAddr,
+    /// The echo's sequence number.
+    pub sequence: u16,
+    /// The error in words.
+    pub error: String,
+}
+
+/// This host's interfaces, in the order of their index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The interfaces.
+    pub interfaces: Vec<HostInterface>,
+}
+
+/// One interface of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInterface {
+    /// The kernel's index.
+    pub index: u32,
+    /// The name.
+    pub name: String,
+    /// Administratively up.
+    pub up: bool,
+    /// The link is there (IFF_RUNNING).
+    pub running: bool,
+    /// A loopback interface, on which nothing is polled unless it is configured.
+    pub loopback: bool,
+    /// The addresses with their prefix lengths, sorted.
+    pub addresses: Vec<IpNet>,
+    /// The gateways that routes name on this interface, sorted.
+    pub gateways: Vec<IpAddr>,
+}
+
+/// Something to send, taken by [`Agent::poll_transmit`](crate::agent::Agent::poll_transmit).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// The source address.
+    pub local: IpAddr,
+    /// The interface to leave by (SUBN-2).
+    pub interface: u32,
+    /// The destination.
+    pub polled: IpAddr,
+    /// The identifier.
+    pub identifier: u16,
+    /// The sequence number.
+    pub sequence: u16,
+}
+
+/// Something that happened and that others want to know, taken by
+/// [`Agent::poll_event`](crate::agent::Agent::poll_event).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An alarm was raised or cleared.
+    Alarm(Box<AlarmEvent>),
+    /// A flow changed its state.
+    Flow {
+        /// Its source.
+        local: IpAddr,
+        /// What it polls.
+        polled: IpAddr,
+        /// Up or down.
+        up: bool,
+        /// Why the last poll had no reply, where that is known.
+        reason: Option<String>,
+    },
+    /// Echoes of a flow can't be sent, for a reason that differs from the last one; nothing once
+    /// they can be sent again (SUBN-5).
+    SendError {
+        /// The flow's source.
+        local: IpAddr,
+        /// What it polls.
+        polled: IpAddr,
+        /// The error.
+        error: Option<String>,
+    },
+    /// This agent stood still, and polls of that time count for nothing (spec, "Time").
+    Stalled {
+        /// How late it was.
+        late: Duration,
+    },
+    /// Something about the configuration that may be what was meant, but does not work now
+    /// (SUBN-11).
+    Warning(String),
+}

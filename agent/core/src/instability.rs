@@ -1,0 +1,687 @@
+//! Link traps and restart traps in, instability found: the rules of `instability.md` put together.
+//!
+//! Three small machines meet here and don't know each other: the copies of a trap
+//! ([`copies`](crate::copies)), the stability of an object ([`stability`](crate::stability)), and
+//! whether an interface is down, which is one flag. What they say together is returned as
+//! [`Finding`]s, in the order in which it happened.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::{
+    alarm::{Alarm, ClearReason, Episode, Kind, Object},
+    copies::{Mark, Recent},
+    finding::Finding,
+    groups::GroupIndex,
+    objects::{Entry, Objects, Slot},
+    settings::{Analysis, Instability as Settings},
+    stability::{Stability, Unstable},
+    state::{Memory, Phase, Record, RecordKey},
+    text,
+    time::Time,
+    trap::{Trap, TrapEvent},
+};
+
+/// What became of a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It was counted.
+    Counted,
+    /// It is a linkUp of a system that sends linkDown, or of a group whose analysis is off.
+    NotCounted,
+    /// It is a copy of one that was taken in already (INST-9).
+    Copy,
+    /// It tells nothing that a rule judges.
+    Other,
+    /// A link trap without an ifIndex (INST-18).
+    NoIfIndex,
+    /// The table is full of unstable objects (INST-16).
+    TableFull,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Counted,
+        Outcome::NotCounted,
+        Outcome::Copy,
+        Outcome::Other,
+        Outcome::NoIfIndex,
+        Outcome::TableFull,
+    ];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Counted => "counted",
+            Outcome::NotCounted => "not_counted",
+            Outcome::Copy => "copy",
+            Outcome::Other => "other",
+            Outcome::NoIfIndex => "no_if_index",
+            Outcome::TableFull => "table_full",
+        }
+    }
+}
+
+/// An episode under way, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpisodeView<'a> {
+    /// The unstable object.
+    pub object: Object,
+    /// What the device calls the interface.
+    pub if_name: Option<&'a str>,
+    /// When *first* was received.
+    pub first: Time,
+    /// When *last* was received.
+    pub last: Time,
+    /// When it will be stable if nothing more comes.
+    pub ends: Time,
+    /// The numbers.
+    pub episode: Episode,
+}
+
+/// The analysis.
+#[derive(Debug)]
+pub struct Instability {
+    settings: Settings,
+    objects: Objects,
+    /// Deadlines of episodes, with the place and its episode number. They are too early when
+    /// traps have come since, never too late, so a trap while unstable costs nothing here.
+    deadlines: BinaryHeap<Reverse<(Time, Slot, u32)>>,
+    gave_way: u64,
+    unstable: u64,
+}
+
+impl Instability {
+    /// An analysis that knows no object.
+    pub fn new(settings: Settings, seed: u64) -> Instability {
+        let mut objects = Objects::new(settings.max_objects, seed);
+        objects.regroup(settings.groups.len());
+        Instability { settings, objects, deadlines: BinaryHeap::new(), gave_way: 0, unstable: 0 }
+    }
+
+    /// How many systems and interfaces are in memory.
+    pub fn objects(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// How many of them are unstable.
+    pub const fn unstable(&self) -> u64 {
+        self.unstable
+    }
+
+    /// How many changes wait to be taken, at most.
+    pub fn changes_waiting(&self) -> usize {
+        self.objects.changes_waiting()
+    }
+
+    /// Every unstable object, in no order that means anything.
+    pub fn episodes(&self) -> impl Iterator<Item = EpisodeView<'_>> {
+        self.objects.slots().filter_map(|slot| {
+            let entry = self.objects.get(slot);
+            let Stability::Unstable(unstable) = entry.stability else { return None };
+            let analysis = self.settings.analysis(entry.group, entry.is_interface())?;
+            Some(EpisodeView {
+                object: entry.object(),
+                if_name: entry.if_name.as_deref(),
+                first: unstable.first,
+                last: unstable.last,
+                ends: unstable.deadline(analysis.window),
+                episode: episode(&unstable, analysis),
+            })
+        })
+    }
+
+    /// How many gave way for others since the start (INST-16).
+    pub const fn gave_way(&self) -> u64 {
+        self.gave_way
+    }
+
+    /// The moment up to which [`expire`](Instability::expire) may have something to do. It may be
+    /// too early, never too late.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Takes in a trap that speaks for `system` and was received at `at`.
+    pub fn trap(
+        &mut self,
+        trap: &Trap<'_>,
+        system: IpAddr,
+        at: Time,
+        found: &mut Vec<Finding>,
+    ) -> Outcome {
+        match trap.event {
+            TrapEvent::Other => Outcome::Other,
+            TrapEvent::ColdStart => self.restart_trap(1, trap, system, at, found),
+            TrapEvent::WarmStart => self.restart_trap(2, trap, system, at, found),
+            TrapEvent::LinkDown | TrapEvent::LinkUp => self.link_trap(trap, system, at, found),
+        }
+    }
+
+    /// INST-1: a system is judged by its restart traps, counted together.
+    fn restart_trap(
+        &mut self,
+        arc: u8,
+        trap: &Trap<'_>,
+        system: IpAddr,
+        at: Time,
+        found: &mut Vec<Finding>,
+    ) -> Outcome {
+        let Some(slot) = self.system(system, 0, at, found) else { return Outcome::TableFull };
+        if self.is_copy(slot, arc, trap, at) {
+            return Outcome::Copy;
+        }
+        match self.settings.analysis(self.objects.get(slot).group, false) {
+            Some(analysis) => self.count(slot, analysis, false, at, found),
+            None => Outcome::NotCounted,
+        }
+    }
+
+    /// INST-1: an interface is judged by its link traps.
+    fn link_trap(
+        &mut self,
+        trap: &Trap<'_>,
+        address: IpAddr,
+        at: Time,
+        found: &mut Vec<Finding>,
+    ) -> Outcome {
+        let Some(if_index) = trap.if_index else { return Outcome::NoIfIndex };
+        let link_up = trap.event == TrapEvent::LinkUp;
+        let Some(system) = self.system(address, 1, at, found) else { return Outcome::TableFull };
+        let Some(slot) = self.interface(system, if_index, trap, at, found) else {
+            return Outcome::TableFull;
+        };
+        if self.is_copy(slot, if link_up { 4 } else { 3 }, trap, at) {
+            return Outcome::Copy;
+        }
+        // An episode that was over before this trap ends with what the interface was then.
+        if let Some(analysis) = self.settings.analysis(self.objects.get(slot).group, true) {
+            self.settle(slot, analysis, at, found);
+        }
+        self.describe(slot, trap);
+        // INST-2: the first linkDown ends the counting of linkUps for good.
+        if !link_up && !self.objects.get(system).sends_link_down {
+            self.objects.change(system).sends_link_down = true;
+        }
+        let sends_link_down = self.objects.get(system).sends_link_down;
+        let analysis = self.settings.analysis(self.objects.get(slot).group, true);
+        let entry = self.objects.change(slot);
+        entry.down = !link_up;
+        if sends_link_down {
+            entry.stability.forget_link_ups();
+        }
+        let outcome = match analysis {
+            Some(analysis) if !link_up || !sends_link_down => {
+                self.count(slot, analysis, link_up, at, found)
+            }
+            Some(_) | None => Outcome::NotCounted,
+        };
+        self.judge_link(slot, at, found);
+        self.objects.settled(slot);
+        outcome
+    }
+
+    /// INST-13: whether `interface_down` is raised or cleared by what the interface now is.
+    fn judge_link(&mut self, slot: Slot, at: Time, found: &mut Vec<Finding>) {
+        let entry = self.objects.get(slot);
+        if !entry.is_interface() {
+            return;
+        }
+        let (raise, reason) = if entry.stability.is_unstable() {
+            (false, ClearReason::Superseded)
+        } else if !self.settings.group(entry.group).interface_down {
+            (false, ClearReason::TurnedOff)
+        } else {
+            (entry.down, ClearReason::Ended)
+        };
+        if raise == entry.down_raised {
+            return;
+        }
+        found.push(finding(entry, Kind::InterfaceDown, (!raise).then_some(reason), None, at));
+        self.objects.change(slot).down_raised = raise;
+    }
+
+    /// Counts a trap. What it makes of the object is told after `interface_down` has given way to
+    /// it.
+    fn count(
+        &mut self,
+        slot: Slot,
+        analysis: Analysis,
+        link_up: bool,
+        at: Time,
+        found: &mut Vec<Finding>,
+    ) -> Outcome {
+        self.settle(slot, analysis, at, found);
+        let entry = self.objects.change(slot);
+        // A trap ends the wait that a restart made longer: the deadline that was noted for it may
+        // be later than the new one. Any other is earlier, and noted again when its time comes.
+        let waits_longer =
+            matches!(entry.stability, Stability::Unstable(before) if !before.deaf.is_zero());
+        let begun = entry.stability.trap(at, link_up, analysis);
+        if begun.is_some() || waits_longer {
+            // A new number makes what was noted before void.
+            entry.episode = entry.episode.wrapping_add(1);
+            if let Stability::Unstable(unstable) = entry.stability {
+                let deadline = unstable.deadline(analysis.window);
+                self.deadlines.push(Reverse((deadline, slot, entry.episode)));
+            }
+        }
+        if let Some(unstable) = begun {
+            self.unstable += 1;
+            self.judge_link(slot, at, found);
+            let entry = self.objects.get(slot);
+            let episode = episode(&unstable, analysis);
+            found.push(finding(entry, unstable_kind(entry), None, Some(episode), at));
+        }
+        self.objects.counted(slot, at);
+        Outcome::Counted
+    }
+
+    /// Ends the episode of one object if it is over at `up_to`.
+    fn settle(
+        &mut self,
+        slot: Slot,
+        analysis: Analysis,
+        up_to: Time,
+        found: &mut Vec<Finding>,
+    ) -> bool {
+        if !self.objects.get(slot).stability.is_unstable() {
+            return false;
+        }
+        let entry = self.objects.get_mut(slot);
+        let Some((unstable, end)) = entry.stability.expire(up_to, analysis.window) else {
+            return false;
+        };
+        let ended = Some(ClearReason::Ended);
+        let episode = episode(&unstable, analysis);
+        self.unstable -= 1;
+        let entry = self.objects.change(slot);
+        found.push(finding(entry, unstable_kind(entry), ended, Some(episode), end));
+        // INST-13: it is stable again, and its last link trap was linkDown.
+        self.judge_link(slot, end, found);
+        self.objects.settled(slot);
+        true
+    }
+
+    /// Ends every episode whose stable time has gone by at `up_to` (INST-6). All traps received
+    /// before `up_to` must have been handed in.
+    pub fn expire(&mut self, up_to: Time, found: &mut Vec<Finding>) {
+        while let Some(&Reverse((at, slot, episode))) = self.deadlines.peek() {
+            if at > up_to {
+                break;
+            }
+            self.deadlines.pop();
+            let entry = self.objects.get(slot);
+            let Stability::Unstable(unstable) = entry.stability else { continue };
+            if entry.episode != episode {
+                continue;
+            }
+            let Some(analysis) = self.settings.analysis(entry.group, entry.is_interface()) else {
+                continue;
+            };
+            if !self.settle(slot, analysis, up_to, found) {
+                // Traps have come since this deadline was noted.
+                let deadline = unstable.deadline(analysis.window);
+                self.deadlines.push(Reverse((deadline, slot, episode)));
+            }
+        }
+    }
+
+    /// Puts new settings in force for traps received from `now` on (INST-15). An episode under
+    /// way goes on with the new window; what is turned off is cleared (INST-11).
+    pub fn reload(&mut self, settings: Settings, now: Time, found: &mut Vec<Finding>) {
+        let before = std::mem::replace(&mut self.settings, settings);
+        self.objects.set_max(self.settings.max_objects);
+        let slots: Vec<Slot> = self.objects.slots().collect();
+        for &slot in &slots {
+            let entry = self.objects.get(slot);
+            let group = self.group_after_reload(entry, before.group_name(entry.group));
+            self.objects.get_mut(slot).group = group;
+        }
+        self.objects.regroup(self.settings.groups.len());
+        self.put_in_force(&slots, now, found);
+    }
+
+    /// Holds every object to the settings of its group.
+    fn put_in_force(&mut self, slots: &[Slot], now: Time, found: &mut Vec<Finding>) {
+        self.deadlines.clear();
+        for &slot in slots {
+            let entry = self.objects.get_mut(slot);
+            let (interface, number) = (entry.is_interface(), entry.episode);
+            match (self.settings.analysis(entry.group, interface), &mut entry.stability) {
+                (Some(analysis), Stability::Unstable(unstable)) => {
+                    // A shorter window may end it at once, but not before now.
+                    unstable.wait_until(now, analysis.window);
+                    let deadline = unstable.deadline(analysis.window);
+                    self.deadlines.push(Reverse((deadline, slot, number)));
+                }
+                (Some(_), Stability::Idle | Stability::Counting(_)) => {}
+                (None, _) => {
+                    let off = self.objects.get_mut(slot).stability.turn_off();
+                    if let Some(unstable) = off {
+                        self.unstable -= 1;
+                        let entry = self.objects.change(slot);
+                        let mut cleared = finding(
+                            entry,
+                            unstable_kind(entry),
+                            Some(ClearReason::TurnedOff),
+                            None,
+                            now,
+                        );
+                        cleared.episode = Some(Episode {
+                            traps: unstable.traps,
+                            window: Duration::ZERO,
+                            threshold: 0,
+                            unstable_time: unstable.unstable_time(),
+                            stable_time: Duration::ZERO,
+                        });
+                        found.push(cleared);
+                    }
+                }
+            }
+            self.judge_link(slot, now, found);
+            self.objects.settled(slot);
+        }
+    }
+
+    fn group_after_reload(&self, entry: &Entry, name: Option<&str>) -> GroupIndex {
+        let RecordKey { system, if_index } = entry.key;
+        match if_index {
+            0 => self.settings.group_of_system(system.0),
+            if_index => self.settings.group_of_known_interface(system.0, if_index, name),
+        }
+    }
+
+    fn is_copy(&mut self, slot: Slot, arc: u8, trap: &Trap<'_>, at: Time) -> bool {
+        let mark = Mark { trap: arc, request_id: trap.request_id, uptime: trap.uptime };
+        self.objects.get_mut(slot).recent.is_copy(mark, at)
+    }
+
+    /// The system, made if it is new; with `more` places beside it free.
+    fn system(
+        &mut self,
+        address: IpAddr,
+        more: usize,
+        now: Time,
+        found: &mut Vec<Finding>,
+    ) -> Option<Slot> {
+        if let Some(slot) = self.objects.find_system(address) {
+            return Some(slot);
+        }
+        self.make_room(1 + more, None, now, found)?;
+        let group = self.settings.group_of_system(address);
+        Some(self.objects.add_system(address, group, now))
+    }
+
+    fn interface(
+        &mut self,
+        system: Slot,
+        if_index: u32,
+        trap: &Trap<'_>,
+        now: Time,
+        found: &mut Vec<Finding>,
+    ) -> Option<Slot> {
+        if let Some(slot) = self.objects.find_interface(system, if_index) {
+            return Some(slot);
+        }
+        self.make_room(1, Some(system), now, found)?;
+        let address = self.objects.get(system).key.system.0;
+        let group = self.settings.group_of_interface(address, if_index, trap);
+        Some(self.objects.add_interface(system, if_index, group, now))
+    }
+
+    fn make_room(
+        &mut self,
+        wanted: usize,
+        keep: Option<Slot>,
+        now: Time,
+        found: &mut Vec<Finding>,
+    ) -> Option<()> {
+        let settings = &self.settings;
+        let window = |entry: &Entry| {
+            settings.analysis(entry.group, entry.is_interface()).map(|analysis| analysis.window)
+        };
+        let (gone, room) = self.objects.make_room(wanted, keep, now, window);
+        self.gave_way += gone.len() as u64;
+        for entry in gone.iter().filter(|entry| entry.down_raised) {
+            let reason = Some(ClearReason::GaveWay);
+            found.push(finding(entry, Kind::InterfaceDown, reason, None, now));
+        }
+        room.ok()
+    }
+
+    /// Notes what the trap tells of the interface: its group, and its name.
+    fn describe(&mut self, slot: Slot, trap: &Trap<'_>) {
+        if !trap.describes_interface() {
+            return;
+        }
+        let entry = self.objects.get(slot);
+        let group = self.settings.group_of_interface(entry.key.system.0, entry.key.if_index, trap);
+        // An episode keeps its group, so that its window and its lists stay as they were.
+        if group != entry.group && !entry.stability.is_unstable() {
+            let entry = self.objects.change(slot);
+            entry.group = group;
+            if self.settings.analysis(group, true).is_none() {
+                self.objects.get_mut(slot).stability.turn_off();
+            }
+        }
+        if let Some(name) = trap.if_name.or(trap.if_descr) {
+            let entry = self.objects.get(slot);
+            if entry.if_name.as_deref().map(str::as_bytes) != Some(name) {
+                let name = text::printable(name);
+                if entry.if_name.as_deref() != Some(&name) {
+                    self.objects.change(slot).if_name = Some(name.into());
+                }
+            }
+        }
+    }
+
+    /// A copy of the whole memory.
+    pub fn export(&self, now: Time) -> Vec<Record> {
+        self.objects.slots().map(|slot| self.record(slot, now)).collect()
+    }
+
+    /// The keys that are gone and up to `most` records that changed since the last call; a key in
+    /// both went and came again, so removals come first.
+    pub fn take_changes(&mut self, most: usize, now: Time) -> (Vec<Record>, Vec<RecordKey>) {
+        let (slots, removed) = self.objects.take_changes(most);
+        (slots.into_iter().map(|slot| self.record(slot, now)).collect(), removed)
+    }
+
+    /// The record of one object, if it is in memory.
+    pub fn record_of(&self, object: &Object, now: Time) -> Option<Record> {
+        let slot = match *object {
+            Object::System(system) => self.objects.find_system(system.0),
+            Object::Interface { system, if_index } => {
+                self.objects.find_interface(self.objects.find_system(system.0)?, if_index)
+            }
+            Object::LocalInterface { .. } | Object::Subnet(_) => None,
+        };
+        Some(self.record(slot?, now))
+    }
+
+    fn record(&self, slot: Slot, now: Time) -> Record {
+        let entry = self.objects.get(slot);
+        let analysis = self.settings.analysis(entry.group, entry.is_interface());
+        let forgotten = entry.is_interface()
+            && self.objects.get(entry.system).sends_link_down
+            && matches!(entry.stability.export(now, None), Phase::Counting { link_ups: true, .. });
+        let phase = if forgotten {
+            Phase::Idle
+        } else {
+            entry.stability.export(now, analysis.map(|analysis| analysis.window))
+        };
+        Record {
+            key: entry.key,
+            age: Duration::ZERO,
+            memory: Memory {
+                phase,
+                recent: entry.recent.export(now),
+                sends_link_down: entry.sends_link_down,
+                down: entry.down,
+                if_name: entry.if_name.as_deref().map(str::to_owned),
+                group: self.settings.group_name(entry.group).map(str::to_owned),
+            },
+        }
+    }
+
+    /// Puts copies back, and holds them to the settings in force. `raised` are the alarms that
+    /// were active: they are neither raised again nor lost (spec, "Alarms").
+    ///
+    /// Returns how many records there was no room for.
+    pub fn restore(
+        &mut self,
+        records: Vec<Record>,
+        raised: &BTreeMap<(Kind, Object), Alarm>,
+        deaf: Duration,
+        now: Time,
+        found: &mut Vec<Finding>,
+    ) -> usize {
+        let mut records: BTreeMap<RecordKey, Record> =
+            records.into_iter().map(|record| (record.key, record)).collect();
+        // An alarm whose record is missing, or older than the alarm, is taken for an episode that
+        // began and ended just now: its full window is waited for.
+        for (kind, object) in raised.keys() {
+            let Some(key) = key_of(object) else { continue };
+            let record = records.entry(key).or_insert_with(|| {
+                let memory = Memory { down: *kind == Kind::InterfaceDown, ..Memory::default() };
+                Record { key, age: Duration::ZERO, memory }
+            });
+            let unstable = matches!(kind, Kind::SystemUnstable | Kind::InterfaceUnstable);
+            if unstable && !matches!(record.memory.phase, Phase::Unstable { .. }) {
+                let zero = Duration::ZERO;
+                record.age = zero;
+                record.memory.phase =
+                    Phase::Unstable { first: zero, last: zero, traps: 0, deaf: zero };
+            }
+        }
+        let mut records: Vec<Record> = records.into_values().collect();
+        // Those that matter most first, should there be less room than before.
+        records.sort_by_key(|record| {
+            let rank = match record.memory.phase {
+                Phase::Unstable { .. } => 0,
+                _ if record.memory.down => 1,
+                Phase::Counting { .. } => 2,
+                Phase::Idle => 3,
+            };
+            (rank, record.key)
+        });
+        let (mut slots, mut left_out) = (Vec::new(), 0);
+        for record in &records {
+            if let Some(slot) = self.put_back(record, deaf, now) {
+                slots.push(slot);
+                continue;
+            }
+            left_out += 1;
+            // Nobody is left to clear its alarms.
+            for (kind, object) in raised.keys().filter(|key| key_of(&key.1) == Some(record.key)) {
+                found.push(Finding::clear(*kind, object.clone(), ClearReason::GaveWay, now));
+            }
+        }
+        for &slot in &slots {
+            let entry = self.objects.get(slot);
+            let (object, kind) = (entry.object(), unstable_kind(entry));
+            let is_raised = |kind| raised.contains_key(&(kind, object.clone()));
+            let down_raised = entry.is_interface() && is_raised(Kind::InterfaceDown);
+            if let (Stability::Unstable(unstable), false) = (&entry.stability, is_raised(kind)) {
+                let analysis = self.settings.analysis(entry.group, entry.is_interface());
+                if let Some(analysis) = analysis {
+                    let episode = episode(unstable, analysis);
+                    found.push(finding(entry, kind, None, Some(episode), now));
+                }
+            }
+            self.objects.get_mut(slot).down_raised = down_raised;
+        }
+        self.put_in_force(&slots, now, found);
+        // INST-16: they give way in the order in which they fell silent.
+        self.objects.regroup(self.settings.groups.len());
+        left_out
+    }
+
+    fn put_back(&mut self, record: &Record, deaf: Duration, now: Time) -> Option<Slot> {
+        let RecordKey { system: address, if_index } = record.key;
+        // What was put back before matters more, and does not give way.
+        let known = self.objects.find_system(address.0);
+        let wanted = usize::from(known.is_none()) + usize::from(if_index != 0);
+        if self.objects.len() + wanted > self.settings.max_objects as usize {
+            return None;
+        }
+        let mut nothing = Vec::new();
+        let system = self.system(address.0, usize::from(if_index != 0), now, &mut nothing)?;
+        let slot = if if_index == 0 {
+            system
+        } else {
+            self.interface(system, if_index, &Trap::NOTHING, now, &mut nothing)?
+        };
+        let memory = &record.memory;
+        let name = memory.group.as_deref();
+        let entry = self.objects.get(slot);
+        let group = match if_index {
+            0 => entry.group,
+            if_index => self.settings.group_of_known_interface(address.0, if_index, name),
+        };
+        let entry = self.objects.change(slot);
+        entry.stability = Stability::restore(&memory.phase, record.age, deaf, now);
+        entry.recent = Recent::restore(&memory.recent, record.age, now);
+        entry.sends_link_down = memory.sends_link_down;
+        entry.down = memory.down;
+        entry.if_name = memory.if_name.as_deref().map(Into::into);
+        entry.group = group;
+        if entry.stability.is_unstable() {
+            entry.episode = entry.episode.wrapping_add(1);
+            self.unstable += 1;
+        }
+        let silence = latest_trap(memory).unwrap_or(Duration::ZERO).saturating_add(record.age);
+        self.objects.silent_since(slot, now - silence);
+        Some(slot)
+    }
+}
+
+/// How old the latest trap is that is remembered.
+fn latest_trap(memory: &Memory) -> Option<Duration> {
+    let counted = match &memory.phase {
+        Phase::Idle => None,
+        Phase::Counting { ages, .. } => ages.iter().min().copied(),
+        Phase::Unstable { last, .. } => Some(*last),
+    };
+    counted.into_iter().chain(memory.recent.iter().map(|seen| seen.age)).min()
+}
+
+/// The record of the object that an alarm is about, if it is a system or interface.
+const fn key_of(object: &Object) -> Option<RecordKey> {
+    match *object {
+        Object::System(system) => Some(RecordKey { system, if_index: 0 }),
+        Object::Interface { system, if_index } => Some(RecordKey { system, if_index }),
+        Object::LocalInterface { .. } | Object::Subnet(_) => None,
+    }
+}
+
+const fn unstable_kind(entry: &Entry) -> Kind {
+    if entry.is_interface() { Kind::InterfaceUnstable } else { Kind::SystemUnstable }
+}
+
+fn episode(unstable: &Unstable, analysis: Analysis) -> Episode {
+    Episode {
+        traps: unstable.traps,
+        window: analysis.window.length(),
+        threshold: analysis.threshold.get(),
+        unstable_time: unstable.unstable_time(),
+        stable_time: unstable.stable_time(analysis.window),
+    }
+}
+
+fn finding(
+    entry: &Entry,
+    kind: Kind,
+    cleared: Option<ClearReason>,
+    episode: Option<Episode>,
+    at: Time,
+) -> Finding {
+    let if_name = entry.if_name.as_deref().map(str::to_owned);
+    Finding { at, kind, object: entry.object(), cleared, episode, if_name, detail: None }
+}

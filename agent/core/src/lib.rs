@@ -5,10 +5,13 @@
 //! next deadline). Time can therefore be simulated, states copied, and inputs replayed.
 
 pub mod access;
+pub mod agent;
 pub mod alarm;
+pub mod alarms;
 pub mod ber;
 pub mod ber_writer;
 pub mod copies;
+pub mod counters;
 pub mod finding;
 pub mod flow;
 pub mod glob;

@@ -18,6 +18,8 @@ pub mod glob;
 pub mod groups;
 pub mod input;
 pub mod instability;
+pub mod mib;
+pub mod notification;
 pub mod objects;
 pub mod plan;
 pub mod settings;

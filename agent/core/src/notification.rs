@@ -1,0 +1,624 @@
+//! Builds the datagrams of notifications: SNMPv2c messages with an SNMPv2-Trap-PDU (RFC 1901;
+//! RFC 3416, 4.2.6; TRAP-12).
+//!
+//! Every notification of an alarm has the same varbinds in the same order (see [`mib::FIELDS`]);
+//! what does not apply is empty or zero. So an NMS that knows varbinds by their position reads
+//! each kind alike.
+
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::{
+    alarm::{Alarm, AlarmEvent, Object},
+    ber::tag,
+    ber_writer::Writer,
+    mib::{self, Field, Notification, RootOid},
+    time::WallTime,
+};
+
+/// The most octets of a datagram that tells of an alarm: below 1,400 it goes through every tunnel
+/// in use without fragments, and a receiver must take 1,472 (RFC 3417, 3.1 recommends it).
+pub const MAX_DATAGRAM: usize = 1400;
+
+/// The most octets of a community. A longer one would leave no room for the text in
+/// [`MAX_DATAGRAM`]; the configuration must refuse it.
+pub const MAX_COMMUNITY: usize = 64;
+
+const SYS_UP_TIME_0: [u32; 9] = [1, 3, 6, 1, 2, 1, 1, 3, 0];
+const SNMP_TRAP_OID_0: [u32; 11] = [1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0];
+const COLD_START: [u32; 10] = [1, 3, 6, 1, 6, 3, 1, 1, 5, 1];
+const WARM_START: [u32; 10] = [1, 3, 6, 1, 6, 3, 1, 1, 5, 2];
+
+/// How the agent itself started (SNMPv2-MIB, RFC 3418), which it tells as every SNMP entity does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It may remember less than before, or be configured otherwise.
+    Cold,
+    /// It goes on where it was.
+    Warm,
+}
+
+/// The agent's uptime as sysUpTime has it: hundredths of a second, from 0 again after 497 days.
+pub fn uptime_ticks(uptime: Duration) -> u32 {
+    // The low 32 bits are what TimeTicks are defined as: modulo 2^32 (RFC 2578, 7.1.8).
+    (uptime.as_millis() / 10) as u32
+}
+
+/// The datagram that tells of one raise or clear, of at most [`MAX_DATAGRAM`] octets as long as
+/// the community has at most [`MAX_COMMUNITY`].
+///
+/// `uptime_ticks` is the agent's uptime in hundredths of a second, `seq` the number of the event
+/// in the journal. The text and names are cut where the MIB's sizes or the datagram end, at the
+/// end of a character.
+pub fn encode_v2c(
+    root: &RootOid,
+    community: &[u8],
+    request_id: i32,
+    uptime_ticks: u32,
+    seq: u64,
+    agent_name: &str,
+    event: &AlarmEvent,
+) -> Vec<u8> {
+    let encode = |most_text| {
+        let notification = match event.cleared {
+            None => Notification::Raised,
+            Some(_) => Notification::Cleared,
+        };
+        let trap_oid = root.child(&[mib::NOTIFICATIONS, notification.id()]);
+        message(community, request_id, uptime_ticks, &trap_oid, |varbinds| {
+            for object in &mib::FIELDS {
+                varbind(varbinds, &root.child(&[mib::OBJECTS, object.id, 0]), |value| {
+                    field(value, object.field, seq, agent_name, event, most_text);
+                });
+            }
+        })
+    };
+    let datagram = encode(mib::MAX_TEXT);
+    match datagram.len().checked_sub(MAX_DATAGRAM) {
+        None | Some(0) => datagram,
+        // The text alone gives way, as the rest has a bound and is what machines read.
+        Some(excess) => encode(clip(&event.alarm.text, mib::MAX_TEXT).len().saturating_sub(excess)),
+    }
+}
+
+/// The datagram of a coldStart or warmStart of this agent (TRAP-12).
+pub fn encode_start_v2c(
+    community: &[u8],
+    request_id: i32,
+    uptime_ticks: u32,
+    start: Start,
+) -> Vec<u8> {
+    let trap_oid = match start {
+        Start::Cold => &COLD_START,
+        Start::Warm => &WARM_START,
+    };
+    message(community, request_id, uptime_ticks, trap_oid, |_| ())
+}
+
+/// The message around the varbinds that follow sysUpTime.0 and snmpTrapOID.0, which must be the
+/// first two (RFC 3416, 4.2.6).
+fn message(
+    community: &[u8],
+    request_id: i32,
+    uptime_ticks: u32,
+    trap_oid: &[u32],
+    more: impl FnOnce(&mut Writer),
+) -> Vec<u8> {
+    let mut message = Writer::new();
+    message.nested(tag::SEQUENCE, |message| {
+        message.integer(1); // version: SNMPv2c
+        message.octets(community);
+        message.nested(tag::TRAP_V2, |pdu| {
+            pdu.integer(i64::from(request_id));
+            pdu.integer(0); // error-status
+            pdu.integer(0); // error-index
+            pdu.nested(tag::SEQUENCE, |varbinds| {
+                varbind(varbinds, &SYS_UP_TIME_0, |value| {
+                    value.unsigned(tag::TIME_TICKS, uptime_ticks);
+                });
+                varbind(varbinds, &SNMP_TRAP_OID_0, |value| oid(value, trap_oid));
+                more(varbinds);
+            });
+        });
+    });
+    message.into_bytes()
+}
+
+fn varbind(varbinds: &mut Writer, name: &[u32], value: impl FnOnce(&mut Writer)) {
+    varbinds.nested(tag::SEQUENCE, |varbind| {
+        oid(varbind, name);
+        value(varbind);
+    });
+}
+
+fn oid(writer: &mut Writer, arcs: &[u32]) {
+    writer.oid(arcs).expect("a root is an OID, and it and our own arcs are far below 128");
+}
+
+/// The value of one object.
+fn field(
+    value: &mut Writer,
+    field: Field,
+    seq: u64,
+    agent_name: &str,
+    event: &AlarmEvent,
+    most_text: usize,
+) {
+    let alarm = &event.alarm;
+    let episode = alarm.episode.as_ref();
+    let mut enumerated = |number: u8| value.integer(i64::from(number));
+    match field {
+        Field::Kind => enumerated(mib::kind_number(alarm.kind)),
+        Field::Severity => enumerated(match event.cleared {
+            None => mib::severity_number(alarm.severity),
+            Some(_) => mib::SEVERITY_CLEARED,
+        }),
+        Field::State => enumerated(mib::state_number(event.cleared.is_some())),
+        Field::ClearReason => enumerated(mib::clear_reason_number(event.cleared)),
+        Field::AddressType => enumerated(address_type(system(&alarm.object))),
+        Field::SubnetType => enumerated(address_type(subnet(alarm).map(|net| net.network()))),
+        Field::AgentRole => enumerated(mib::ROLE_ALONE),
+
+        Field::Id => value.octets(alarm.id.to_string().as_bytes()),
+        Field::Text => text(value, &alarm.text, most_text),
+        Field::Object => text(value, &alarm.object.to_string(), mib::MAX_OBJECT),
+        Field::IfName => text(value, alarm.if_name.as_deref().unwrap_or(""), mib::MAX_NAME),
+        Field::LocalInterface => text(value, local_interface(alarm), mib::MAX_NAME),
+        Field::AgentName => text(value, agent_name, mib::MAX_NAME),
+
+        Field::RaisedAt => value.octets(&date_and_time(alarm.raised_at)),
+        Field::EventAt => value.octets(&date_and_time(event.wall)),
+
+        Field::Address => address(value, system(&alarm.object)),
+        Field::Subnet => address(value, subnet(alarm).map(|net| net.network())),
+        Field::SubnetPrefixLength => {
+            let length = subnet(alarm).map_or(0, |net| net.prefix_len());
+            value.unsigned(tag::GAUGE32, u32::from(length));
+        }
+        // InterfaceIndexOrZero is an Integer32, of which a negative one is none.
+        Field::IfIndex => value.integer(match &alarm.object {
+            Object::Interface { if_index, .. } => {
+                i64::from(i32::try_from(*if_index).unwrap_or(i32::MAX))
+            }
+            Object::System(_) | Object::LocalInterface { .. } | Object::Subnet(_) => 0,
+        }),
+
+        Field::TrapCount => {
+            let traps = episode.map_or(0, |episode| episode.traps);
+            value.unsigned(tag::GAUGE32, u32::try_from(traps).unwrap_or(u32::MAX));
+        }
+        Field::Threshold => {
+            value.unsigned(tag::GAUGE32, episode.map_or(0, |episode| episode.threshold.into()));
+        }
+        Field::TrapWindow => millis(value, episode.map(|episode| episode.window)),
+        Field::UnstableTime => millis(value, episode.map(|episode| episode.unstable_time)),
+        Field::StableTime => millis(value, episode.map(|episode| episode.stable_time)),
+        // Nothing is forwarded yet (TRAP-8), so nothing is held back.
+        Field::SuppressedCount => value.unsigned(tag::GAUGE32, 0),
+        // The low 32 bits, as the MIB says.
+        Field::Sequence => value.unsigned(tag::GAUGE32, seq as u32),
+    }
+}
+
+fn system(object: &Object) -> Option<IpAddr> {
+    match object {
+        Object::System(system) | Object::Interface { system, .. } => Some(system.0),
+        Object::LocalInterface { .. } | Object::Subnet(_) => None,
+    }
+}
+
+fn subnet(alarm: &Alarm) -> Option<&IpNet> {
+    match &alarm.object {
+        Object::LocalInterface { subnet, .. } | Object::Subnet(subnet) => Some(subnet),
+        Object::System(_) | Object::Interface { .. } => None,
+    }
+}
+
+fn local_interface(alarm: &Alarm) -> &str {
+    match &alarm.object {
+        Object::LocalInterface { interface, .. } => interface,
+        Object::System(_) | Object::Interface { .. } | Object::Subnet(_) => "",
+    }
+}
+
+/// InetAddressType: unknown(0), which goes with an empty address, ipv4(1) or ipv6(2) (RFC 4001).
+fn address_type(address: Option<IpAddr>) -> u8 {
+    match address {
+        None => 0,
+        Some(IpAddr::V4(_)) => 1,
+        Some(IpAddr::V6(_)) => 2,
+    }
+}
+
+fn address(value: &mut Writer, address: Option<IpAddr>) {
+    match address {
+        None => value.octets(&[]),
+        Some(IpAddr::V4(address)) => value.octets(&address.octets()),
+        Some(IpAddr::V6(address)) => value.octets(&address.octets()),
+    }
+}
+
+/// Milliseconds, rounded down, the most that fits standing for more.
+fn millis(value: &mut Writer, duration: Option<Duration>) {
+    let millis = duration.unwrap_or_default().as_millis();
+    value.unsigned(tag::GAUGE32, u32::try_from(millis).unwrap_or(u32::MAX));
+}
+
+fn text(value: &mut Writer, text: &str, most: usize) {
+    value.octets(clip(text, most).as_bytes());
+}
+
+/// As much of a text as fits into so many octets, without half a character at the end.
+fn clip(text: &str, most: usize) -> &str {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+/// DateAndTime in its form of 11 octets, in UTC (RFC 2579).
+fn date_and_time(wall: WallTime) -> [u8; 11] {
+    // Years 1970 to 65535; a clock outside of them is not set at all.
+    const LAST: i64 = 2_005_949_145_599_999;
+    let millis = wall.0.clamp(0, LAST);
+    let (days, of_day) = (millis / 86_400_000, millis % 86_400_000);
+    let (year, month, day) = civil(days);
+    let year = u16::try_from(year).unwrap_or(u16::MAX).to_be_bytes();
+    let seconds = of_day / 1000;
+    // Each of these is below 256 by the divisions.
+    [
+        year[0],
+        year[1],
+        month as u8,
+        day as u8,
+        (seconds / 3600) as u8,
+        (seconds / 60 % 60) as u8,
+        (seconds % 60) as u8,
+        (of_day % 1000 / 100) as u8,
+        b'+',
+        0,
+        0,
+    ]
+}
+
+/// Year, month and day of a day number since 1970-01-01, in the Gregorian calendar. The year is
+/// reckoned from March, so that a leap day is its last, and in eras of 400 years, which all have
+/// 146,097 days.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let since_march_0000 = days + 719_468;
+    let (era, day_of_era) = (since_march_0000 / 146_097, since_march_0000 % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use snmp_parser::{
+        ObjectSyntax, PduType, SnmpGenericMessage, SnmpMessage, SnmpPdu, asn1_rs::FromBer,
+    };
+
+    use super::*;
+    use crate::{
+        alarm::{AlarmId, ClearReason, Episode, Kind, System},
+        time::Time,
+    };
+
+    fn raised(object: Object, kind: Kind, text: &str) -> AlarmEvent {
+        AlarmEvent {
+            at: Time::from_secs(20),
+            wall: WallTime(1_795_313_843_700),
+            cleared: None,
+            alarm: Alarm {
+                id: AlarmId(0x12_3456),
+                kind,
+                object,
+                severity: kind.severity(),
+                raised_at: WallTime(1_795_313_823_700),
+                text: text.to_owned(),
+                episode: None,
+                if_name: None,
+            },
+        }
+    }
+
+    fn unstable_interface() -> AlarmEvent {
+        let object = Object::Interface { system: System([192, 0, 2, 1].into()), if_index: 3 };
+        let mut event = raised(object, Kind::InterfaceUnstable, "eth3 of 192.0.2.1 is unstable");
+        event.alarm.if_name = Some("eth3".to_owned());
+        event.alarm.episode = Some(Episode {
+            traps: 4,
+            window: Duration::from_secs(30),
+            threshold: 2,
+            unstable_time: Duration::from_millis(20_250),
+            stable_time: Duration::from_secs(60),
+        });
+        event
+    }
+
+    fn encoded(event: &AlarmEvent) -> Vec<u8> {
+        encode_v2c(&RootOid::default(), b"public", 9, 4_000_000_000, 7, "agent-a", event)
+    }
+
+    fn parsed(bytes: &[u8]) -> SnmpMessage<'_> {
+        match SnmpGenericMessage::from_ber(bytes) {
+            Ok(([], SnmpGenericMessage::V2(message))) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The OIDs and values of a message, as text: numbers in digits, strings as they are, octets
+    /// that are none in hexadecimal digits.
+    fn varbinds(message: &SnmpMessage<'_>) -> Vec<(String, String)> {
+        let SnmpPdu::Generic(pdu) = &message.pdu else { panic!() };
+        assert_eq!(pdu.pdu_type, PduType::TrapV2);
+        pdu.var
+            .iter()
+            .map(|varbind| {
+                let value = match &varbind.val {
+                    snmp_parser::VarBindValue::Value(value) => match value {
+                        ObjectSyntax::Number(number) => number.to_string(),
+                        ObjectSyntax::Gauge32(number) => number.to_string(),
+                        ObjectSyntax::TimeTicks(ticks) => ticks.to_string(),
+                        ObjectSyntax::Object(oid) => oid.to_string(),
+                        ObjectSyntax::String(octets) => match std::str::from_utf8(octets) {
+                            Ok(text) if !text.contains(char::is_control) => text.to_owned(),
+                            _ => octets.iter().map(|octet| format!("{octet:02x}")).collect(),
+                        },
+                        // The parser's word for an OCTET STRING of no octets.
+                        ObjectSyntax::Empty => String::new(),
+                        other => panic!("{other:?}"),
+                    },
+                    other => panic!("{other:?}"),
+                };
+                (varbind.oid.to_string(), value)
+            })
+            .collect()
+    }
+
+    /// The values of an alarm's objects, by their names without "evenkeel".
+    fn values(event: &AlarmEvent) -> Vec<(&'static str, String)> {
+        let bytes = encoded(event);
+        let varbinds = varbinds(&parsed(&bytes));
+        mib::FIELDS
+            .iter()
+            .zip(&varbinds[2..])
+            .map(|(object, (_, value))| (&object.name["evenkeel".len()..], value.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn the_octets_of_a_cold_start() {
+        let bytes = encode_start_v2c(b"public", 1, 100, Start::Cold);
+        #[rustfmt::skip]
+        let by_hand = [
+            0x30, 0x40,
+                0x02, 1, 1,                                            // SNMPv2c
+                0x04, 6, b'p', b'u', b'b', b'l', b'i', b'c',
+                0xa7, 0x33,
+                    0x02, 1, 1,                                        // request-id
+                    0x02, 1, 0,                                        // error-status
+                    0x02, 1, 0,                                        // error-index
+                    0x30, 0x28,
+                        0x30, 0x0d,
+                            0x06, 8, 0x2b, 6, 1, 2, 1, 1, 3, 0,        // sysUpTime.0
+                            0x43, 1, 100,
+                        0x30, 0x17,
+                            0x06, 10, 0x2b, 6, 1, 6, 3, 1, 1, 4, 1, 0, // snmpTrapOID.0
+                            0x06, 9, 0x2b, 6, 1, 6, 3, 1, 1, 5, 1,     // coldStart
+        ];
+        assert_eq!(bytes, by_hand);
+        let warm = encode_start_v2c(b"public", 1, 100, Start::Warm);
+        assert_eq!(warm.last(), Some(&2));
+        assert_eq!(warm[..warm.len() - 1], by_hand[..by_hand.len() - 1]);
+    }
+
+    #[test]
+    fn trap_12_a_raise_carries_everything_in_the_order_of_the_mib() {
+        let event = unstable_interface();
+        let bytes = encoded(&event);
+        let message = parsed(&bytes);
+        assert_eq!(message.community, "public");
+        let varbinds = varbinds(&message);
+        let root = "1.3.6.1.4.1.8072.9999.9999.1904";
+        assert_eq!(varbinds[0], ("1.3.6.1.2.1.1.3.0".to_owned(), "4000000000".to_owned()));
+        assert_eq!(varbinds[1], ("1.3.6.1.6.3.1.1.4.1.0".to_owned(), format!("{root}.0.1")));
+        assert_eq!(varbinds.len(), 28);
+        for ((name, _), object) in varbinds[2..].iter().zip(mib::FIELDS) {
+            assert_eq!(*name, format!("{root}.1.{}.0", object.id));
+        }
+        assert_eq!(
+            values(&event),
+            [
+                ("AlarmId", "0000000000123456"),
+                ("AlarmKind", "2"),
+                ("AlarmSeverity", "4"),
+                ("AlarmState", "1"),
+                ("AlarmClearReason", "1"),
+                ("AlarmText", "eth3 of 192.0.2.1 is unstable"),
+                ("AlarmObject", "192.0.2.1 ifIndex 3"),
+                ("AlarmRaisedAt", "07ea0b16021103072b0000"),
+                ("AlarmEventAt", "07ea0b16021117072b0000"),
+                ("AddressType", "1"),
+                ("Address", "c0000201"),
+                ("IfIndex", "3"),
+                ("IfName", "eth3"),
+                ("SubnetType", "0"),
+                ("Subnet", ""),
+                ("SubnetPrefixLength", "0"),
+                ("LocalInterface", ""),
+                ("TrapCount", "4"),
+                ("TrapWindow", "30000"),
+                ("Threshold", "2"),
+                ("UnstableTime", "20250"),
+                ("StableTime", "60000"),
+                ("SuppressedCount", "0"),
+                ("AgentName", "agent-a"),
+                ("AgentRole", "1"),
+                ("Sequence", "7"),
+            ]
+            .map(|(name, value)| (name, value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn trap_12_a_clear_says_cleared_three_times_and_why_once() {
+        let mut event = unstable_interface();
+        event.cleared = Some(ClearReason::Superseded);
+        let bytes = encoded(&event);
+        assert_eq!(varbinds(&parsed(&bytes))[1].1, "1.3.6.1.4.1.8072.9999.9999.1904.0.2");
+        let values = values(&event);
+        assert_eq!(values[0].1, "0000000000123456");
+        assert_eq!(values[2], ("AlarmSeverity", "1".to_owned()));
+        assert_eq!(values[3], ("AlarmState", "2".to_owned()));
+        assert_eq!(values[4], ("AlarmClearReason", "3".to_owned()));
+    }
+
+    #[test]
+    fn what_an_alarm_is_about_is_told_in_the_objects_for_it() {
+        let system = System("2001:db8::1".parse().unwrap());
+        let v4: IpNet = "198.51.100.0/24".parse().unwrap();
+        let v6: IpNet = "2001:db8:7::/48".parse().unwrap();
+        let local = Object::LocalInterface { interface: "eth0".to_owned(), subnet: v4 };
+        // AddressType, Address, IfIndex, SubnetType, Subnet, SubnetPrefixLength, LocalInterface
+        for (object, kind, expected) in [
+            (
+                Object::System(system),
+                Kind::SystemUnstable,
+                ["2", "20010db8000000000000000000000001", "0", "0", "", "0", ""],
+            ),
+            (local, Kind::InterfaceIpDown, ["0", "", "0", "1", "c6336400", "24", "eth0"]),
+            (
+                Object::Subnet(v6),
+                Kind::SubnetDown,
+                ["0", "", "0", "2", "20010db8000700000000000000000000", "48", ""],
+            ),
+        ] {
+            let values = values(&raised(object, kind, "down"));
+            let told = [9, 10, 11, 13, 14, 15, 16].map(|place| values[place].1.as_str());
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn dates() {
+        for (millis, octets) in [
+            (0, [0x07, 0xb2, 1, 1, 0, 0, 0, 0]),
+            (i64::MIN, [0x07, 0xb2, 1, 1, 0, 0, 0, 0]),
+            (951_782_400_000, [0x07, 0xd0, 2, 29, 0, 0, 0, 0]),
+            (951_868_800_000, [0x07, 0xd0, 3, 1, 0, 0, 0, 0]),
+            (1_795_313_823_799, [0x07, 0xea, 11, 22, 2, 17, 3, 7]),
+            (253_402_300_799_999, [0x27, 0x0f, 12, 31, 23, 59, 59, 9]),
+            (i64::MAX, [0xff, 0xff, 12, 31, 23, 59, 59, 9]),
+        ] {
+            let date = date_and_time(WallTime(millis));
+            assert_eq!(date[..8], octets, "{millis}");
+            assert_eq!(date[8..], [b'+', 0, 0]);
+        }
+    }
+
+    #[test]
+    fn uptime_wraps_after_497_days() {
+        assert_eq!(uptime_ticks(Duration::from_millis(12_349)), 1234);
+        assert_eq!(uptime_ticks(Duration::from_millis(42_949_672_959)), u32::MAX);
+        assert_eq!(uptime_ticks(Duration::from_millis(42_949_672_960)), 0);
+    }
+
+    #[test]
+    fn numbers_too_large_for_the_mib_stand_for_more() {
+        let mut event = unstable_interface();
+        event.alarm.episode = Some(Episode {
+            traps: u64::MAX,
+            window: Duration::MAX,
+            threshold: u16::MAX,
+            unstable_time: Duration::MAX,
+            stable_time: Duration::MAX,
+        });
+        let values = values(&event);
+        for place in [17, 18, 20, 21] {
+            assert_eq!(values[place].1, "4294967295");
+        }
+    }
+
+    /// The longest of everything that has no bound of its own.
+    fn longest(text: String, community: usize) -> Vec<u8> {
+        let root: RootOid = "1.3.6.1.4.1.4294967295.4294967295.4294967295".parse().unwrap();
+        let long = "ä".repeat(500);
+        let subnet = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127".parse().unwrap();
+        let object = Object::LocalInterface { interface: long.clone(), subnet };
+        let mut event = raised(object, Kind::InterfaceIpDown, &text);
+        event.alarm.if_name = Some(long.clone());
+        event.alarm.episode = Some(Episode {
+            traps: u64::MAX,
+            window: Duration::MAX,
+            threshold: u16::MAX,
+            unstable_time: Duration::MAX,
+            stable_time: Duration::MAX,
+        });
+        encode_v2c(&root, &vec![b'c'; community], i32::MAX, u32::MAX, u64::MAX, &long, &event)
+    }
+
+    #[test]
+    fn the_longest_notification_fits_and_still_has_a_text() {
+        let bytes = longest("ä".repeat(500), MAX_COMMUNITY);
+        assert!(bytes.len() <= MAX_DATAGRAM, "{}", bytes.len());
+        // Half a character, and three lengths that take an octet less for a shorter text.
+        assert!(bytes.len() >= MAX_DATAGRAM - 4, "more was cut than had to be: {}", bytes.len());
+        let message = parsed(&bytes);
+        let text = &varbinds(&message)[7].1;
+        assert!(text.chars().count() >= 20, "{} characters are left", text.chars().count());
+        assert!(text.chars().all(|letter| letter == 'ä'), "cut within a character");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happened_is_read_as_it_was_written(
+            id: u64, seq: u64, ticks: u32, request_id in 0..=i32::MAX, wall: i64,
+            if_index in 1..=i32::MAX, text in ".{0,300}", agent in "\\PC{0,80}",
+            address: std::net::Ipv6Addr, traps: u64, millis: u32, clear: bool,
+        ) {
+            let system = System(address.into());
+            let if_index = u32::try_from(if_index).unwrap();
+            let mut event =
+                raised(Object::Interface { system, if_index }, Kind::InterfaceDown, &text);
+            event.alarm.id = AlarmId(id);
+            event.wall = WallTime(wall);
+            event.cleared = clear.then_some(ClearReason::Ended);
+            event.alarm.episode = Some(Episode {
+                traps,
+                window: Duration::from_millis(millis.into()),
+                threshold: 3,
+                unstable_time: Duration::ZERO,
+                stable_time: Duration::ZERO,
+            });
+            let root = RootOid::default();
+            let bytes = encode_v2c(&root, b"c", request_id, ticks, seq, &agent, &event);
+            prop_assert!(bytes.len() <= MAX_DATAGRAM);
+            let message = parsed(&bytes);
+            let SnmpPdu::Generic(pdu) = &message.pdu else { panic!() };
+            prop_assert_eq!(i64::from(pdu.req_id), i64::from(request_id));
+            let octets = |place: usize| match &pdu.var[place + 2].val {
+                snmp_parser::VarBindValue::Value(ObjectSyntax::String(octets)) => octets.to_vec(),
+                snmp_parser::VarBindValue::Value(ObjectSyntax::Empty) => Vec::new(),
+                other => panic!("{other:?}"),
+            };
+            let varbinds = varbinds(&message);
+            prop_assert_eq!(&varbinds[0].1, &ticks.to_string());
+            prop_assert_eq!(octets(0), format!("{id:016x}").into_bytes());
+            prop_assert_eq!(octets(5), clip(&text, 255).as_bytes());
+            prop_assert_eq!(octets(10), address.octets());
+            prop_assert_eq!(&varbinds[13].1, &if_index.to_string());
+            prop_assert_eq!(&varbinds[19].1, &traps.min(u32::MAX.into()).to_string());
+            prop_assert_eq!(&varbinds[20].1, &millis.to_string());
+            prop_assert_eq!(octets(23), clip(&agent, 64).as_bytes());
+            prop_assert_eq!(&varbinds[27].1, &(seq as u32).to_string());
+        }
+    }
+}

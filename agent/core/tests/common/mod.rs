@@ -1,0 +1,6 @@
+//! What the tests share: traps in octets, an agent on a simulated clock, and timelines as text.
+
+pub mod ber;
+pub mod chance;
+pub mod sim;
+pub mod timeline;

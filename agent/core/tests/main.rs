@@ -1,0 +1,9 @@
+//! The rules, held against the whole core through its one door: inputs in, events out, on a
+//! simulated clock.
+
+mod common;
+mod decoder;
+mod properties;
+mod replay;
+mod subnets;
+mod timelines;

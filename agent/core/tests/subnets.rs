@@ -1,0 +1,527 @@
+//! The IP monitor in a simulated network, which delays, loses, doubles and falls silent as it is
+//! told, with a driver that may stall.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use evenkeel_core::{
+    agent::Agent,
+    flow::{FlowState, ReplyOutcome},
+    input::{Ear, Echo, Event, Host, HostInterface, Input, Reply, SendFailed, Verdict},
+    settings::{Polled, Require, Settings, Subnet, Subnets},
+    time::Time,
+};
+use proptest::{collection::vec, prelude::*};
+
+use crate::common::sim::{at, cases};
+
+/// What the network does with an echo: after how many milliseconds replies come.
+type Network = Box<dyn FnMut(&Echo, Time) -> Vec<u64>>;
+
+struct Lab {
+    agent: Agent,
+    settings: Settings,
+    network: Network,
+    now: Time,
+    coming: BTreeMap<(Time, usize), Reply>,
+    sent: Vec<(Time, Echo)>,
+    events: Vec<Event>,
+    /// How late the driver is at each deadline, in milliseconds.
+    lag: u64,
+    lost: u64,
+}
+
+impl Lab {
+    fn new(subnets: Vec<Subnet>, network: Network) -> Lab {
+        let subnets = Subnets { watch_gateways: true, subnets, ..Subnets::default() };
+        let settings = Settings { subnets, ..Settings::default() };
+        Lab {
+            agent: Agent::new(settings.clone(), 1, 42),
+            settings,
+            network,
+            now: at(0),
+            coming: BTreeMap::new(),
+            sent: Vec::new(),
+            events: Vec::new(),
+            lag: 0,
+            lost: 0,
+        }
+    }
+
+    /// One interface with an address, and one polling target that it polls.
+    fn simple(network: Network) -> Lab {
+        let mut lab = Lab::new(vec![subnet("10.0.0.0/24", &["10.0.0.254"])], network);
+        lab.host(&[("eth0", &["10.0.0.1/24"])]);
+        lab
+    }
+
+    fn host(&mut self, interfaces: &[(&str, &[&str])]) {
+        self.feed(&Input::Host { host: host(interfaces), now: self.now });
+    }
+
+    fn reload(&mut self, change: impl FnOnce(&mut Subnets)) {
+        change(&mut self.settings.subnets);
+        let settings = Box::new(self.settings.clone());
+        self.feed(&Input::Settings { settings, now: self.now });
+    }
+
+    fn restart(&mut self) {
+        let state = self.agent.export(self.now);
+        self.agent = Agent::new(self.settings.clone(), 1, 42);
+        self.coming.clear();
+        self.agent.restore(state, Duration::ZERO, self.now);
+        self.drain();
+    }
+
+    fn feed(&mut self, input: &Input<'_>) {
+        self.agent.handle(input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        self.events.extend(std::iter::from_fn(|| self.agent.poll_event()));
+        while let Some(echo) = self.agent.poll_transmit() {
+            for delay in (self.network)(&echo, self.now) {
+                let received = self.now + Duration::from_millis(delay);
+                let reply = Reply {
+                    local: echo.local,
+                    polled: echo.polled,
+                    identifier: echo.identifier,
+                    sequence: echo.sequence,
+                    interface: Some(echo.interface),
+                    received,
+                    verdict: Verdict::Answered,
+                };
+                self.coming.insert((received, self.coming.len() + self.sent.len()), reply);
+            }
+            self.sent.push((self.now, echo));
+        }
+    }
+
+    /// Does what a driver does until then.
+    fn run(&mut self, millis: u64) {
+        let until = at(millis);
+        loop {
+            let lag = Duration::from_millis(self.lag);
+            let due = self.agent.next_deadline().map(|due| due + lag);
+            let reply = self.coming.first_key_value().map(|((received, _), _)| *received);
+            let Some(next) = due.into_iter().chain(reply).min().filter(|next| *next <= until)
+            else {
+                break;
+            };
+            self.now = self.now.max(next);
+            while let Some(entry) =
+                self.coming.first_entry().filter(|entry| entry.key().0 <= self.now)
+            {
+                let reply = entry.remove();
+                self.feed(&Input::Reply(reply));
+            }
+            if due.is_some_and(|due| due <= self.now) {
+                let lost = std::mem::take(&mut self.lost);
+                self.feed(&Input::Heard { ear: Ear::Replies, up_to: self.now, lost });
+                self.feed(&Input::Now(self.now));
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// The driver does nothing until then; what comes meanwhile waits with its true stamp.
+    fn stall(&mut self, millis: u64) {
+        self.now = self.now.max(at(millis));
+    }
+
+    /// The alarms told, in milliseconds.
+    fn told(&self) -> Vec<String> {
+        let alarms = self.events.iter().filter_map(|event| match event {
+            Event::Alarm(event) => Some(event),
+            _ => None,
+        });
+        alarms
+            .map(|event| {
+                let millis = event.at.since(at(0)).as_millis();
+                let (kind, object) = (event.alarm.kind, &event.alarm.object);
+                match event.cleared {
+                    None => format!("{millis} raise {kind} {object}"),
+                    Some(why) => format!("{millis} clear {kind} {object} {}", why.name()),
+                }
+            })
+            .collect()
+    }
+
+    fn stalls(&self) -> usize {
+        self.events.iter().filter(|event| matches!(event, Event::Stalled { .. })).count()
+    }
+}
+
+fn host(interfaces: &[(&str, &[&str])]) -> Host {
+    let interfaces = interfaces.iter().map(|(name, addresses)| HostInterface {
+        index: u32::from(name.as_bytes()[3] - b'0') + 1,
+        name: (*name).to_owned(),
+        up: true,
+        running: true,
+        loopback: false,
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        gateways: vec!["172.16.0.254".parse().unwrap()],
+    });
+    Host { interfaces: interfaces.collect() }
+}
+
+fn subnet(prefix: &str, targets: &[&str]) -> Subnet {
+    let targets =
+        targets.iter().map(|target| Polled { address: target.parse().unwrap(), zone: None });
+    Subnet {
+        prefix: prefix.parse().unwrap(),
+        monitor: true,
+        polling_targets: targets.collect(),
+        peers: vec![],
+        require: Require::Any,
+    }
+}
+
+/// Answers after 10 ms, but for those polled addresses that are silent from some time on.
+fn silent_from(silent: &'static [(&'static str, u64)]) -> Network {
+    Box::new(move |echo, now| {
+        let is_silent = |(who, from): &(&str, u64)| {
+            let who: IpAddr = who.parse().unwrap();
+            (echo.polled == who || echo.local == who) && now >= at(*from)
+        };
+        if silent.iter().any(is_silent) { vec![] } else { vec![10] }
+    })
+}
+
+const DOWN: [&str; 2] =
+    ["raise interface_ip_down eth0 on 10.0.0.0/24", "raise subnet_down 10.0.0.0/24"];
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    /// SUBN-3: with the defaults a failure is seen 8 to 10 s after the last answered poll.
+    #[test]
+    fn a_failure_is_seen_8_to_10_s_after_the_last_reply(
+        delay in 0..2_000u64,
+        dies in 20_000..30_000u64,
+    ) {
+        let network = move |_: &Echo, now: Time| if now < at(dies) { vec![delay] } else { vec![] };
+        let mut lab = Lab::simple(Box::new(network));
+        lab.run(60_000);
+        let told = lab.told();
+        prop_assert_eq!(told.len(), 2);
+        let seen: u64 = told[0].split(' ').next().unwrap().parse().unwrap();
+        let answered = lab.sent.iter().rfind(|(when, _)| *when < at(dies)).unwrap().0;
+        let sent = answered.since(at(0)).as_millis() as u64;
+        prop_assert_eq!(seen - sent, 10_000, "the fifth poll after it is due");
+        let replied = sent + delay;
+        prop_assert!((8_000..=10_000).contains(&(seen - replied)), "{} {}", seen, replied);
+        prop_assert!(seen - dies.min(seen) >= 6_000);
+    }
+
+    /// SUBN-3, SUBN-5: no pattern without four losses in a row raises anything; late replies are
+    /// losses, and second ones nothing.
+    #[test]
+    fn fewer_than_four_losses_in_a_row_raise_nothing(
+        runs in vec((1..4usize, 1..6usize, 0..3u8), 0..30),
+    ) {
+        let mut pattern = vec![vec![5]; 4];
+        for (losses, replies, how) in runs {
+            let lost = match how {
+                0 => vec![],
+                1 => vec![2_000],
+                _ => vec![3_500, 4_100],
+            };
+            pattern.extend(vec![lost; losses]);
+            pattern.extend(vec![vec![1_999, 3_000]; replies]);
+        }
+        let mut polls = pattern.into_iter();
+        let mut lab = Lab::simple(Box::new(move |_, _| polls.next().unwrap_or(vec![5])));
+        lab.run(600_000);
+        prop_assert_eq!(lab.told(), Vec::<String>::new());
+    }
+
+    /// The agent's own stalls are no evidence (spec, "Time"): nothing is raised, whatever their
+    /// length, nothing is sent in a burst afterwards, and each is told.
+    #[test]
+    fn stalls_raise_nothing_and_no_burst_follows(
+        stalls in vec((1..20_000u64, 0..100_000u64), 0..20),
+        delay in 0..1_900u64,
+    ) {
+        let mut lab = Lab::simple(Box::new(move |_, _| vec![delay]));
+        let mut now = 10_000;
+        lab.run(now);
+        for (awake, length) in stalls {
+            now += awake;
+            lab.run(now);
+            let (sent, told) = (lab.sent.len(), lab.stalls());
+            let due = lab.agent.next_deadline().unwrap();
+            now += length;
+            lab.stall(now);
+            lab.run(now);
+            let late = at(now).since(due);
+            prop_assert_eq!(lab.stalls() - told, usize::from(late > Duration::from_millis(500)));
+            prop_assert!(lab.sent.len() - sent <= 1);
+            if late > Duration::from_millis(500) {
+                prop_assert_eq!(lab.sent.len(), sent, "not at once");
+            }
+        }
+        lab.run(now + 60_000);
+        prop_assert_eq!(lab.told(), Vec::<String>::new());
+        for pair in lab.sent.windows(2) {
+            prop_assert!(pair[1].0.since(pair[0].0) >= Duration::from_millis(1_500));
+        }
+    }
+}
+
+#[test]
+fn a_week_of_polls_does_not_drift_by_a_millisecond() {
+    let mut lab = Lab::simple(Box::new(|_, _| vec![]));
+    // Every one of them is late by a little.
+    lab.lag = 37;
+    let week = 7 * 86_400_000;
+    lab.run(week);
+    assert_eq!(lab.sent.len() as u64, week / 2_000);
+    let last = lab.sent.last().unwrap().0;
+    assert_eq!(last, at(week - 2_000 + 37));
+}
+
+#[test]
+fn a_second_reply_counts_nothing_and_a_late_one_is_counted_as_late_subn_5() {
+    let mut polls = [vec![10, 20], vec![2_000], vec![10, 10, 10], vec![2_500, 2_600]].into_iter();
+    let mut lab = Lab::simple(Box::new(move |_, _| polls.next().unwrap_or_default()));
+    lab.run(7_990);
+    let replies = lab.agent.counters().replies;
+    assert_eq!(replies[ReplyOutcome::Answered as usize], 2);
+    assert_eq!(replies[ReplyOutcome::Duplicate as usize], 3);
+    assert_eq!(replies[ReplyOutcome::Late as usize], 1);
+    lab.run(9_000);
+    let replies = lab.agent.counters().replies;
+    assert_eq!(replies[ReplyOutcome::Duplicate as usize], 4);
+    assert_eq!(replies[ReplyOutcome::Late as usize], 2);
+    let flow = lab.agent.subnets().flows().next().unwrap();
+    assert_eq!(flow.counters.missed, 2, "both late polls stay missed");
+}
+
+#[test]
+fn what_was_received_in_time_counts_though_it_is_handed_in_after_the_deadline() {
+    // The reply comes at 8.1 s, the driver is awake again at 10.3 s: late, but no stall.
+    let mut lab = Lab::simple(Box::new(|_, _| vec![100]));
+    lab.run(8_050);
+    lab.stall(10_300);
+    lab.run(10_400);
+    assert_eq!(lab.agent.counters().replies[ReplyOutcome::Answered as usize], 6);
+    assert_eq!(lab.agent.subnets().flows().next().unwrap().counters.missed, 0);
+}
+
+#[test]
+fn any_polling_target_keeps_an_interface_up_unless_all_are_required_subn_6() {
+    let run = |require| {
+        let both = Subnet { require, ..subnet("10.0.0.0/24", &["10.0.0.253", "10.0.0.254"]) };
+        let mut lab = Lab::new(vec![both], silent_from(&[("10.0.0.254", 20_000)]));
+        lab.host(&[("eth0", &["10.0.0.1/24"])]);
+        lab.run(60_000);
+        lab.told()
+    };
+    assert_eq!(run(Require::Any), Vec::<String>::new());
+    // The second of two flows is polled one second after the first.
+    assert_eq!(run(Require::All), DOWN.map(|event| format!("29000 {event}")));
+}
+
+#[test]
+fn a_subnet_is_up_as_long_as_one_interface_carries_it_subn_7() {
+    let silent: &[_] = &[("10.0.0.1", 20_000), ("10.0.0.2", 40_000)];
+    let mut lab = Lab::new(vec![subnet("10.0.0.0/24", &["10.0.0.254"])], silent_from(silent));
+    lab.host(&[("eth0", &["10.0.0.1/24"]), ("eth1", &["10.0.0.2/24"])]);
+    lab.run(60_000);
+    assert_eq!(
+        lab.told(),
+        [
+            "28000 raise interface_ip_down eth0 on 10.0.0.0/24",
+            "49000 raise interface_ip_down eth1 on 10.0.0.0/24",
+            "49000 raise subnet_down 10.0.0.0/24",
+        ]
+    );
+    // One interface is enough.
+    lab.network = silent_from(&[("10.0.0.1", 0)]);
+    lab.run(80_000);
+    assert_eq!(
+        lab.told()[3..],
+        [
+            "67010 clear interface_ip_down eth1 on 10.0.0.0/24 ended",
+            "67010 clear subnet_down 10.0.0.0/24 ended",
+        ]
+    );
+}
+
+#[test]
+fn an_address_that_goes_and_comes_back_is_followed_subn_12() {
+    let mut lab = Lab::simple(silent_from(&[]));
+    lab.run(20_000);
+    lab.host(&[("eth0", &[])]);
+    lab.run(30_000);
+    assert_eq!(lab.told(), ["28000 raise subnet_down 10.0.0.0/24"], "after as long as polls take");
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    lab.run(40_000);
+    assert_eq!(lab.told()[1..], ["36010 clear subnet_down 10.0.0.0/24 ended"]);
+    // Away for less than that: nothing.
+    lab.host(&[("eth0", &[])]);
+    lab.run(47_000);
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    lab.run(90_000);
+    assert_eq!(lab.told().len(), 2);
+}
+
+#[test]
+fn an_interface_that_is_down_and_leaves_is_cleared_and_one_that_leaves_may_take_the_subnet_along() {
+    let silent: &[_] = &[("10.0.0.1", 20_000)];
+    let mut lab = Lab::new(vec![subnet("10.0.0.0/24", &["10.0.0.254"])], silent_from(silent));
+    lab.host(&[("eth0", &["10.0.0.1/24"]), ("eth1", &["10.0.0.2/24"])]);
+    lab.run(30_000);
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    assert_eq!(lab.told()[1..], ["30000 raise subnet_down 10.0.0.0/24"]);
+    lab.host(&[("eth1", &["10.0.0.2/24"])]);
+    lab.run(60_000);
+    assert_eq!(
+        lab.told()[2..],
+        [
+            "30000 clear interface_ip_down eth0 on 10.0.0.0/24 removed",
+            "36010 clear subnet_down 10.0.0.0/24 ended",
+        ]
+    );
+}
+
+#[test]
+fn a_found_subnet_that_leaves_this_host_is_cleared_and_not_waited_for_subn_12() {
+    let mut lab = Lab::new(vec![], Box::new(|_, _| vec![]));
+    lab.host(&[("eth0", &["172.16.0.1/24"])]);
+    lab.run(20_000);
+    assert_eq!(lab.told().len(), 2, "its gateway does not answer");
+    lab.host(&[("eth0", &[])]);
+    lab.run(60_000);
+    assert_eq!(
+        lab.told()[2..],
+        [
+            "20000 clear interface_ip_down eth0 on 172.16.0.0/24 removed",
+            "20000 clear subnet_down 172.16.0.0/24 removed",
+        ]
+    );
+}
+
+#[test]
+fn turning_monitoring_off_clears_and_sends_nothing_more_subn_1_subn_12() {
+    let mut lab = Lab::simple(Box::new(|_, _| vec![]));
+    lab.run(20_000);
+    assert_eq!(lab.told(), DOWN.map(|event| format!("8000 {event}")));
+    let sent = lab.sent.len();
+    lab.reload(|subnets| subnets.subnets[0].monitor = false);
+    lab.run(60_000);
+    assert_eq!(
+        lab.told()[2..],
+        [
+            "20000 clear interface_ip_down eth0 on 10.0.0.0/24 turned_off",
+            "20000 clear subnet_down 10.0.0.0/24 turned_off",
+        ]
+    );
+    assert_eq!(lab.sent.len(), sent);
+}
+
+#[test]
+fn after_a_restart_what_is_still_down_is_not_raised_again_and_what_is_up_is_cleared_subn_4() {
+    let mut lab = Lab::simple(silent_from(&[("10.0.0.254", 20_000)]));
+    lab.run(40_000);
+    assert_eq!(lab.told(), DOWN.map(|event| format!("28000 {event}")));
+    lab.restart();
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    lab.run(60_000);
+    assert_eq!(lab.told().len(), 2, "still down: no clear, no second raise");
+    lab.restart();
+    lab.network = silent_from(&[]);
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    lab.run(66_000);
+    assert_eq!(lab.told().len(), 2, "three answered are not four");
+    lab.run(70_000);
+    assert_eq!(
+        lab.told()[2..],
+        [
+            "66010 clear interface_ip_down eth0 on 10.0.0.0/24 ended",
+            "66010 clear subnet_down 10.0.0.0/24 ended",
+        ]
+    );
+    // Up for the first time raises nothing.
+    lab.restart();
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    lab.run(90_000);
+    assert_eq!(lab.told().len(), 4);
+}
+
+#[test]
+fn a_reload_between_a_restart_and_the_first_look_at_the_host_clears_nothing() {
+    let mut lab = Lab::simple(Box::new(|_, _| vec![]));
+    lab.run(20_000);
+    lab.restart();
+    lab.reload(|subnets| subnets.poll_interval = Duration::from_secs(3));
+    assert_eq!(lab.told().len(), 2);
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    lab.run(60_000);
+    assert_eq!(lab.told().len(), 2);
+}
+
+#[test]
+fn replies_that_were_lost_at_this_host_are_no_evidence() {
+    let mut lab = Lab::simple(Box::new(|_, now| if now < at(20_000) { vec![10] } else { vec![] }));
+    lab.run(20_500);
+    // Polls from 20 s on have no reply, and for as long replies are lost here.
+    for second in 10..30 {
+        lab.lost = 1;
+        lab.run(second * 2_000 + 500);
+    }
+    assert_eq!(lab.told(), Vec::<String>::new());
+    let flow = lab.agent.subnets().flows().next().unwrap();
+    assert!(flow.counters.inconclusive >= 18);
+    assert!(matches!(flow.state, FlowState::Up { .. }));
+    lab.run(90_000);
+    assert_eq!(lab.told().len(), 2, "once they are not, the silence counts");
+}
+
+#[test]
+fn another_poll_interval_does_not_make_a_miss_of_a_poll_that_is_under_way() {
+    let mut lab = Lab::simple(Box::new(|_, _| vec![900]));
+    lab.run(20_100);
+    for secs in [3, 2, 3, 2, 3, 2] {
+        lab.reload(|subnets| subnets.poll_interval = Duration::from_secs(secs));
+        let now = lab.now.since(at(0)).as_millis() as u64;
+        lab.run(now + 100);
+    }
+    assert_eq!(lab.agent.subnets().flows().next().unwrap().counters.missed, 0);
+    assert_eq!(lab.told(), Vec::<String>::new());
+}
+
+#[test]
+fn two_flows_with_the_same_link_local_addresses_are_told_apart_by_their_interface() {
+    let mut lab = Lab::new(
+        vec![subnet("fe80::/64", &["fe80::254"])],
+        Box::new(
+            |echo, now| if echo.interface == 2 || now < at(20_000) { vec![10] } else { vec![] },
+        ),
+    );
+    lab.host(&[("eth0", &["fe80::1/64"]), ("eth1", &["fe80::1/64"])]);
+    lab.run(60_000);
+    // eth0 has index 1 and falls silent, eth1 is well.
+    assert_eq!(lab.told(), ["28000 raise interface_ip_down eth0 on fe80::/64"]);
+    let states: Vec<_> = lab.agent.subnets().flows().map(|flow| flow.state).collect();
+    assert!(matches!(states[..], [FlowState::Down { .. }, FlowState::Up { missed: 0 }]));
+}
+
+#[test]
+fn a_send_error_of_one_flow_is_not_told_of_another_with_the_same_addresses_subn_5() {
+    let mut lab = Lab::new(
+        vec![subnet("fe80::/64", &["fe80::254"])],
+        Box::new(|echo, _| if echo.interface == 2 { vec![10] } else { vec![] }),
+    );
+    lab.host(&[("eth0", &["fe80::1/64"]), ("eth1", &["fe80::1/64"])]);
+    for second in 1..10 {
+        lab.run(second * 2_000 - 1_000 - 1);
+        let (_, echo) = lab.sent.iter().rfind(|(_, echo)| echo.interface == 1).unwrap().clone();
+        let Echo { local, polled, sequence, .. } = echo;
+        let error = "Network is down".to_owned();
+        lab.feed(&Input::SendFailed(SendFailed { local, polled, sequence, error }));
+    }
+    let told = lab.events.iter().filter(|event| matches!(event, Event::SendError { .. }));
+    assert_eq!(told.count(), 1, "once per change, not per poll");
+}

@@ -1,3 +1,6 @@
 //! The evenkeel daemon and its command line.
 
+mod clock;
+mod ear;
+
 fn main() {}

@@ -2,5 +2,6 @@
 
 mod clock;
 mod ear;
+mod store;
 
 fn main() {}

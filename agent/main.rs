@@ -1,6 +1,7 @@
 //! The evenkeel daemon and its command line.
 
 mod clock;
+mod config;
 mod ear;
 mod store;
 

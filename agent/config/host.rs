@@ -1,0 +1,159 @@
+//! The checks of the configuration that need to know this host (SUBN-11): which addresses are its
+//! own, and which subnets it is on.
+//!
+//! They are apart from reading the file, as the host changes while the file doesn't: the daemon
+//! makes them at start and at reload, and `evenkeel check` makes them for the host that it runs on.
+
+use std::net::IpAddr;
+
+use evenkeel_core::{
+    input::Host,
+    settings::{Polled, Subnet},
+};
+
+use super::{
+    Config, Problem, Span, SubnetOrigin, Warning,
+    sections::{hears, one_peer},
+    units::Wrong,
+};
+
+/// Errors and warnings, each in the order of the file.
+pub fn check_against_host(config: &Config, host: &Host) -> (Vec<Problem>, Vec<Warning>) {
+    let mut check = Check { config, host, errors: Vec::new(), warnings: Vec::new() };
+    for (subnet, origin) in config.core.subnets.subnets.iter().zip(&config.origin.subnets) {
+        if subnet.monitor {
+            check.subnet(subnet, origin);
+        }
+    }
+    for (target, span) in config.notifications.targets.iter().zip(&config.origin.targets) {
+        let ours = config.traps.listen.iter().any(|listen| hears(listen, target.address));
+        if ours && check.is_own(target.address.ip()) {
+            let subject = format!("notifications.target.address = \"{}\"", target.address);
+            let wrong = Wrong::new("this agent itself receives traps there")
+                .help("notifications would come back as traps: name the NMS's address");
+            check.error(subject, *span, wrong);
+        }
+    }
+    check.errors.sort_by_key(Problem::place);
+    check.warnings.sort_by_key(Problem::place);
+    (check.errors, check.warnings)
+}
+
+struct Check<'c> {
+    config: &'c Config,
+    host: &'c Host,
+    errors: Vec<Problem>,
+    warnings: Vec<Warning>,
+}
+
+impl Check<'_> {
+    fn subnet(&mut self, subnet: &Subnet, origin: &SubnetOrigin) {
+        let carried = self.host.interfaces.iter().any(|interface| {
+            interface.addresses.iter().any(|address| address.trunc() == subnet.prefix)
+        });
+        if !carried {
+            let subject = format!("subnets.subnet.prefix = \"{}\"", subnet.prefix);
+            let wrong = Wrong::new("no interface of this host has an address on this subnet now")
+                .help("it is watched from the moment that one has");
+            self.warning(subject, origin.prefix, wrong);
+        }
+        let polled = subnet.polling_targets.iter().zip(&origin.polling_targets);
+        for (target, span) in polled {
+            if self.is_own_polled(target) {
+                let subject = format!("subnets.subnet.polling_targets = {}", written(target));
+                let wrong = Wrong::new("this is an address of this host: it would always answer")
+                    .help("poll another node, such as the gateway");
+                self.error(subject, *span, wrong);
+            }
+            self.zone(target, *span);
+        }
+        for (peer, span) in subnet.peers.iter().zip(&origin.peers) {
+            self.zone(peer, *span);
+        }
+        if subnet.polling_targets.is_empty() {
+            self.peers(subnet, origin);
+        }
+    }
+
+    /// Our own addresses in a list of peers are no mistake, as one file can serve all nodes of a
+    /// subnet; they are never polled (SUBN-1).
+    fn peers(&mut self, subnet: &Subnet, origin: &SubnetOrigin) {
+        let of_others: Vec<_> = subnet
+            .peers
+            .iter()
+            .zip(&origin.peers)
+            .filter(|(peer, _)| !self.is_own_polled(peer))
+            .map(|(peer, span)| (peer.clone(), *span))
+            .collect();
+        match (&of_others[..], origin.peers.first()) {
+            ([], Some(first)) => {
+                let wrong = Wrong::new("all peers are this host itself: there is nobody to poll")
+                    .help("name addresses of other nodes, or polling_targets = [\"...\"]");
+                self.error("subnets.subnet.peers".to_owned(), *first, wrong);
+            }
+            // A list of one was warned of when the file was read.
+            ([(peer, span)], _) if subnet.peers.len() > 1 => {
+                let subject = format!("subnets.subnet.peers = {}", written(peer));
+                self.warning(subject, *span, one_peer(peer));
+            }
+            _ => {}
+        }
+    }
+
+    /// A zone is the name of an interface, which may come later.
+    fn zone(&mut self, polled: &Polled, span: Span) {
+        let Some(zone) = &polled.zone else { return };
+        if !self.host.interfaces.iter().any(|interface| interface.name == *zone) {
+            let names: Vec<&str> =
+                self.host.interfaces.iter().map(|interface| &*interface.name).collect();
+            let wrong = Wrong::new(format!("this host has no interface {zone} now"))
+                .help(format!("its interfaces: {}", names.join(", ")));
+            self.warning(written(polled), span, wrong);
+        }
+    }
+
+    /// Whether this host answers for the address. A link-local one is ours only on its own
+    /// interface (RFC 4007, section 6).
+    fn is_own_polled(&self, polled: &Polled) -> bool {
+        match &polled.zone {
+            Some(zone) => {
+                self.host.interfaces.iter().filter(|interface| interface.name == *zone).any(
+                    |interface| interface.addresses.iter().any(|net| net.addr() == polled.address),
+                )
+            }
+            None => self.is_own(polled.address),
+        }
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        let mut addresses = self.host.interfaces.iter().flat_map(|interface| &interface.addresses);
+        addresses.any(|net| net.addr() == address)
+    }
+
+    fn error(&mut self, subject: String, span: Span, wrong: Wrong) {
+        let problem = self.problem(subject, span, wrong);
+        self.errors.push(problem);
+    }
+
+    fn warning(&mut self, subject: String, span: Span, wrong: Wrong) {
+        let problem = self.problem(subject, span, wrong).into_warning();
+        self.warnings.push(problem);
+    }
+
+    fn problem(&self, subject: String, span: Span, wrong: Wrong) -> Problem {
+        let problem = Problem::error(&self.config.origin.source, Some(span), wrong.message);
+        let problem = problem.about(subject);
+        match wrong.help {
+            Some(help) => problem.with_help(help),
+            None => problem,
+        }
+    }
+}
+
+/// An address as the configuration writes it.
+fn written(polled: &Polled) -> String {
+    match &polled.zone {
+        Some(zone) => format!("\"{}%{zone}\"", polled.address),
+        None => format!("\"{}\"", polled.address),
+    }
+}

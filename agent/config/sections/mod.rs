@@ -1,0 +1,137 @@
+//! Reads the sections of the file, one function for each, with the checks that need no host.
+
+mod instability;
+mod notifications;
+mod subnets;
+mod traps;
+
+use std::{collections::HashMap, hash::Hash, path::PathBuf, time::Duration};
+
+use evenkeel_core::settings::Settings;
+pub use notifications::hears;
+pub use subnets::one_peer;
+use toml::{Spanned, de::DeTable};
+
+use super::{
+    Agent, Config, Journal, Origin, Web,
+    problem::Span,
+    reader::{Reader, Table, Value},
+    units::{self, Wrong},
+};
+
+/// The longest name of an agent, a group or a notification target: names become labels of metrics
+/// and columns of tables.
+const LONGEST_NAME: usize = 64;
+
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, the last of which is NUL (unix(7)).
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// How long a journal can be kept: less than an hour would lose an alarm before anyone looked, and
+/// ten years is longer than a network stays the same.
+const JOURNAL_KEEP: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
+
+/// Reads the whole document. Where a value is wrong, its default stands in for it, and the reader
+/// knows what was wrong.
+pub fn config(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Config {
+    let mut root = reader.root(document);
+    let agent = agent(root.table("agent"));
+    let (traps, access) = traps::traps(root.table("traps"));
+    let instability = instability::instability(root.table("instability"));
+    let (subnets, subnet_origins) = subnets::subnets(root.table("subnets"));
+    let (notifications, target_origins) =
+        notifications::notifications(root.table("notifications"), &traps.listen);
+    let web = web(root.table("web"));
+    let journal = journal(root.table("journal"));
+    root.finish();
+    let source = std::sync::Arc::clone(reader.source());
+    let origin = Origin { source, subnets: subnet_origins, targets: target_origins };
+    let core = Settings { access, instability, subnets };
+    Config { agent, traps, core, notifications, web, journal, origin }
+}
+
+fn agent(mut table: Table<'_>) -> Agent {
+    let name = table.get("name").and_then(|value| value.parse(name));
+    let state_dir = table.get("state_dir").and_then(|value| value.path());
+    let control_socket = table.get("control_socket").and_then(|value| socket_path(&value));
+    let record = table.get("record").and_then(|value| value.path());
+    table.finish();
+    Agent { name, state_dir, control_socket, record }
+}
+
+fn socket_path(value: &Value<'_>) -> Option<PathBuf> {
+    let path = value.path()?;
+    if path.as_os_str().len() > LONGEST_SOCKET_PATH {
+        value.wrong(Wrong::new("the path of a socket can have 107 bytes at most (unix(7))"));
+    }
+    Some(path)
+}
+
+fn web(mut table: Table<'_>) -> Web {
+    let default = Web::default();
+    let enabled = table.get("enabled").and_then(|value| value.boolean());
+    let listen = table.get("listen").and_then(|value| {
+        value.parse(|text| match text {
+            "" | "off" | "none" => Err(Wrong::new("this is no address with a port")
+                .help("to have no page, write enabled = false")),
+            _ => units::listen(text),
+        })
+    });
+    table.finish();
+    Web { enabled: enabled.unwrap_or(default.enabled), listen: listen.unwrap_or(default.listen) }
+}
+
+fn journal(mut table: Table<'_>) -> Journal {
+    let keep = table
+        .get("keep")
+        .and_then(|value| duration(&value, "90d", JOURNAL_KEEP, "alarms are kept for 1h to 3650d"));
+    table.finish();
+    keep.map_or_else(Journal::default, |keep| Journal { keep })
+}
+
+/// A duration in a range; `what` names the range.
+fn duration(
+    value: &Value<'_>,
+    example: &str,
+    range: std::ops::RangeInclusive<Duration>,
+    what: &str,
+) -> Option<Duration> {
+    value.parse_with_unit(example, |text| {
+        let duration = units::duration(text)?;
+        if range.contains(&duration) { Ok(duration) } else { Err(Wrong::new(what)) }
+    })
+}
+
+/// A name that fits a label: some characters, none of which steers a terminal.
+fn name(text: &str) -> Result<String, Wrong> {
+    let length = text.chars().count();
+    if length == 0 || length > LONGEST_NAME {
+        return Err(Wrong::new("a name has 1 to 64 characters"));
+    }
+    if text.trim() != text || text.chars().any(char::is_control) {
+        return Err(Wrong::new("a name has no control characters, nor a space at its ends"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Remembers what was given where, to refuse it the second time.
+struct Unique<K> {
+    seen: HashMap<K, Span>,
+}
+
+impl<K: Eq + Hash> Unique<K> {
+    fn new() -> Unique<K> {
+        Unique { seen: HashMap::new() }
+    }
+
+    /// Takes in a key; gives back where it was before, if it was.
+    fn insert(&mut self, key: K, span: Span) -> Option<Span> {
+        match self.seen.entry(key) {
+            std::collections::hash_map::Entry::Occupied(entry) => Some(*entry.get()),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(span);
+                None
+            }
+        }
+    }
+}

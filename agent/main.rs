@@ -3,6 +3,8 @@
 mod clock;
 mod config;
 mod ear;
+mod host;
+mod pinger;
 mod store;
 
 fn main() {}

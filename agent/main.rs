@@ -4,6 +4,7 @@ mod clock;
 mod config;
 mod ear;
 mod host;
+mod notifier;
 mod pinger;
 mod store;
 

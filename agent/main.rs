@@ -1,11 +1,111 @@
 //! The evenkeel daemon and its command line.
+//!
+//! `README.md` beside this file shows how the parts fit together.
 
+mod cli;
 mod clock;
 mod config;
+mod control;
+mod driver;
 mod ear;
 mod host;
+mod hub;
+mod metrics;
 mod notifier;
+mod outbox;
 mod pinger;
+mod recording;
+mod replay;
+mod run;
+mod snapshot;
+mod status;
 mod store;
+mod trap_view;
+mod web;
 
-fn main() {}
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::Parser;
+use evenkeel_core::mib::{self, RootOid};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    cli::{Cli, Command, ConfigFile, Format},
+    config::Config,
+};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run { config } => {
+            log_to_stderr();
+            return run::run(config.config);
+        }
+        Command::Check { config } => return run::check(config.config.as_deref()),
+        Command::Status { config, format } => show_status(&config, format),
+        Command::Traps { config, rejected: _, format } => show_rejected(&config, format),
+        Command::Replay(replay) => replay::command::replay(&replay),
+        Command::Mib { config, root_oid } => print_mib(&config, root_oid.as_deref()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("evenkeel: {failed:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Log lines go to standard error, coloured at a terminal; `RUST_LOG` sets how much.
+fn log_to_stderr() {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("evenkeel=info,warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn load(config: &ConfigFile) -> anyhow::Result<Config> {
+    let (config, _) = Config::load_or_default(config.config.as_deref()).map_err(|errors| {
+        anyhow::anyhow!("the configuration is refused\n{}", errors.render(false))
+    })?;
+    Ok(config)
+}
+
+fn show_status(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
+    let answer = control::ask(&load(config)?.agent.control_socket(), "status")?;
+    match format {
+        Format::Json => print!("{answer}"),
+        Format::Table => print!("{}", serde_json::from_str::<status::Status>(&answer)?.table()),
+    }
+    Ok(())
+}
+
+fn show_rejected(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
+    let answer = control::ask(&load(config)?.agent.control_socket(), "rejected")?;
+    if format == Format::Json {
+        print!("{answer}");
+        return Ok(());
+    }
+    let rejected: Vec<control::RejectedDatagram> = serde_json::from_str(&answer)?;
+    if rejected.is_empty() {
+        println!("No datagram was rejected since the agent started.");
+    }
+    for datagram in rejected {
+        let control::RejectedDatagram { at, source, reason, length, .. } = &datagram;
+        println!("{at}  from {source}  {reason}  {length} octets");
+        print!("{}", trap_view::describe(&datagram.octets()));
+    }
+    Ok(())
+}
+
+fn print_mib(config: &ConfigFile, root: Option<&str>) -> anyhow::Result<()> {
+    let root: RootOid = match root {
+        Some(root) => root.parse()?,
+        None => load(config)?.notifications.root_oid,
+    };
+    print!("{}", mib::with_root(&root));
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The command line: what can be asked for, and what the help says of it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::replay::pcap::TRAP_PORTS;
+
+/// What was asked for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "evenkeel",
+    version,
+    about = "Watches a network by SNMP traps and ICMP, and raises few alarms, but right ones",
+    long_about = "evenkeel takes in linkDown, linkUp, coldStart and warmStart traps, polls the \
+        subnets of this host by ICMP, and turns what it sees into a few alarms: unstable systems \
+        and interfaces, subnets that are down. It tells them as Prometheus metrics and as SNMP \
+        notifications, and keeps them in a journal.",
+    after_help = "Examples:\n  \
+        evenkeel run                      with defaults: traps on port 10162, metrics on\n                                    \
+        http://127.0.0.1:19040/metrics, the gateways of this host polled\n  \
+        evenkeel run --config my.toml     with a configuration\n  \
+        evenkeel check --config my.toml   what is wrong with a configuration, all of it at once\n  \
+        evenkeel status                   what is wrong in the network now\n  \
+        evenkeel replay storm.pcap --window 60s --threshold 3\n                                    \
+        what another window and threshold would have made of last month",
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent.
+    ///
+    /// It stays in the foreground and logs to standard error. SIGHUP loads the configuration
+    /// again; a bad one is refused and the one before stays in force. SIGTERM and SIGINT stop it
+    /// in an orderly way.
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Check a configuration, and say all that is wrong with it.
+    ///
+    /// Ends with 0 if the agent would start with it, with 1 if not. It is also held against the
+    /// interfaces and addresses of this host.
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show what is wrong now: alarms, unstable objects, subnets, flows.
+    Status {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// How to show it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Look at traps.
+    Traps {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The last datagrams that were not taken in, with the reason and what is in them.
+        #[arg(long, required = true)]
+        rejected: bool,
+        /// How to show it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Say what would have been raised and cleared, in simulated time.
+    ///
+    /// Reads a pcap or pcapng file of traps, or a recording that the agent made (`record` in
+    /// the agent table). Time is simulated, so that a day takes a second. The settings are those of
+    /// --config; without it, those of the recording, or the defaults with any community from
+    /// anywhere.
+    Replay(Replay),
+    /// Print EVENKEEL-MIB, anchored at the configured root OID.
+    Mib {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// Anchor it here instead, such as 1.3.6.1.4.1.99999.1.
+        #[arg(long, value_name = "OID")]
+        root_oid: Option<String>,
+    },
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigFile {
+    /// The configuration file [default: /etc/evenkeel/evenkeel.toml, or the built-in defaults if
+    /// there is none].
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// How to show something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For a person.
+    #[default]
+    Table,
+    /// For a program.
+    Json,
+}
+
+/// What to replay, and with which settings.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The pcap, pcapng or recording.
+    pub file: PathBuf,
+    /// Use the settings of this configuration file.
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The trap window of interfaces.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub window: Option<Duration>,
+    /// The threshold of interfaces; 0 turns their analysis off.
+    #[arg(long, value_name = "TRAPS")]
+    pub threshold: Option<u16>,
+    /// The trap window of systems.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub system_window: Option<Duration>,
+    /// The threshold of systems; 0 turns their analysis off.
+    #[arg(long, value_name = "TRAPS")]
+    pub system_threshold: Option<u16>,
+    /// The UDP ports that traps are sent to, in a capture.
+    #[arg(long, value_name = "PORT", value_delimiter = ',', default_values_t = TRAP_PORTS)]
+    pub port: Vec<u16>,
+    /// Print every trap with its varbinds, too.
+    #[arg(long)]
+    pub traps: bool,
+    /// How to show it: JSON is one object a line.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

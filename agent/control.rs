@@ -1,0 +1,148 @@
+//! The control socket: how the command line talks to the running agent.
+//!
+//! A Unix socket in the state directory that its owner and group may use. One question a
+//! connection: a word and a line feed; the answer is one JSON document, and the end.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixStream as BlockingStream,
+    },
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use evenkeel_core::counters::Rejected;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+
+use crate::{hub::Hub, snapshot::Detail, status};
+
+/// How long a question or an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many may ask at once; more wait in the kernel.
+const LONGEST_QUESTION: u64 = 64;
+
+/// A rejected datagram, as told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectedDatagram {
+    /// When it was received, in UTC.
+    pub at: String,
+    /// Who sent it.
+    pub source: String,
+    /// Why it was not taken in.
+    pub reason: String,
+    /// Its length.
+    pub length: usize,
+    /// Its first octets, in hexadecimal.
+    pub octets: String,
+}
+
+impl RejectedDatagram {
+    fn new(rejected: &Rejected) -> RejectedDatagram {
+        RejectedDatagram {
+            at: status::utc(rejected.at),
+            source: rejected.source.to_string(),
+            reason: rejected.reason.to_owned(),
+            length: rejected.length,
+            octets: rejected.octets.iter().map(|octet| format!("{octet:02x}")).collect(),
+        }
+    }
+
+    /// Its first octets.
+    pub fn octets(&self) -> Vec<u8> {
+        let digit = |at: usize| self.octets.get(at..at + 2);
+        (0..self.octets.len() / 2)
+            .filter_map(|octet| u8::from_str_radix(digit(octet * 2)?, 16).ok())
+            .collect()
+    }
+}
+
+/// Binds the socket, in the place of one that a run before has left. The store's lock says that no
+/// other agent uses this directory.
+///
+/// # Errors
+///
+/// The socket can't be made, or something else is in its place.
+pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    let context = || format!("cannot make the control socket {}", path.display());
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => {
+            std::fs::remove_file(path).with_context(context)?;
+        }
+        Ok(_) => anyhow::bail!("{}: something that is no socket is in its place", context()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(context),
+    }
+    let listener = UnixListener::bind(path).with_context(context)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(context)?;
+    Ok(listener)
+}
+
+/// Answers questions, one connection after the other.
+pub async fn serve(listener: UnixListener, hub: Arc<Hub>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Who asks too slowly, or goes away, has only themselves to blame.
+                let _ = timeout(PATIENCE, answer(stream, &hub)).await;
+            }
+            // Out of descriptors, perhaps; not for long.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn answer(stream: UnixStream, hub: &Hub) -> anyhow::Result<()> {
+    let (input, mut output) = stream.into_split();
+    let mut question = String::new();
+    tokio::io::BufReader::new(input.take(LONGEST_QUESTION)).read_line(&mut question).await?;
+    let answer = match question.trim_end() {
+        "status" => serde_json::to_string(&hub.status().await?)?,
+        "rejected" => {
+            let snapshot = hub.snapshot(Detail { alarms: 0, episodes: 0, rejected: true }).await?;
+            let rejected: Vec<_> = snapshot.rejected.iter().map(RejectedDatagram::new).collect();
+            serde_json::to_string(&rejected)?
+        }
+        other => serde_json::json!({ "error": format!("unknown question {other:?}") }).to_string(),
+    };
+    output.write_all(answer.as_bytes()).await?;
+    output.write_all(b"\n").await?;
+    Ok(())
+}
+
+/// Asks a running agent.
+///
+/// # Errors
+///
+/// A sentence for the person who asked: no agent is running there, or they may not ask it.
+pub fn ask(path: &Path, question: &str) -> anyhow::Result<String> {
+    let mut stream = BlockingStream::connect(path).map_err(|error| {
+        let path = path.display();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
+                "no agent is running with the control socket {path}; start it with `evenkeel run`, \
+                 or name its configuration with --config"
+            ),
+            io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+                "you may not use the control socket {path}; ask as root, or as a member of its \
+                 group"
+            ),
+            _ => anyhow::anyhow!("cannot use the control socket {path}: {error}"),
+        }
+    })?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    writeln!(stream, "{question}")?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(1 << 30)).read_line(&mut answer).context("the agent hung up")?;
+    anyhow::ensure!(!answer.is_empty(), "the agent hung up without an answer");
+    Ok(answer)
+}

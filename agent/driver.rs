@@ -1,0 +1,434 @@
+//! The one loop that owns the core: feeds it what the ears hear, drains what comes out, and waits.
+//!
+//! ```text
+//! ear: traps ───batches──┐                                  ┌──> store: journal and records
+//! ear: replies ─batches──┤                                  ├──> pinger: echoes
+//! host view ─────────────┼──> Driver ──> Agent (the core) ──┤
+//! requests ──────────────┤                                  ├──> log
+//! deadline ──────────────┘                                  └──> answers to requests
+//! ```
+//!
+//! There is one owner and no lock. Whatever enters passes [`Driver::feed`], where it is also
+//! recorded. A deadline is judged in three steps: it comes, both ears are asked to hand in what
+//! they hold, and only when they have done so up to that moment does the core judge it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use evenkeel_core::{
+    agent::Agent,
+    alarm::AlarmEvent,
+    input::{Datagram, Ear, Event, Host, Input},
+    plan::FlowKey,
+    settings::Settings,
+    time::{Pretty, Time},
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use crate::{
+    clock::Clock,
+    ear::{Batch, EarHandle, EarStats, icmp},
+    pinger::Pinger,
+    recording::Recorder,
+    snapshot::{Detail, Snapshot},
+    store::{Commit, Moment, Store},
+};
+
+/// How many batches are fed before the loop looks at anything else, so that a storm of traps can't
+/// starve the polls: a batch takes some 0.2 ms.
+const BATCHES_IN_A_ROW: usize = 8;
+
+/// How often changed records go to the store.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+
+/// How many records go there at once. Writing one costs 20 to 50 µs of CPU, so this keeps it to some
+/// four hundredths of a core in a storm. The price: where more than 1,000 objects change each second,
+/// their records lag by a second for each 1,000, and a crash can cost that much of a count.
+const RECORDS_AT_ONCE: usize = 1_000;
+
+/// How many new flows are told one by one.
+const FLOWS_TOLD: usize = 16;
+
+/// How long an ear may take to answer before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What others ask of the driver.
+pub enum Request {
+    /// A copy of what there is to see.
+    Snapshot(Detail, oneshot::Sender<Box<Snapshot>>),
+    /// New settings for the core, and new trap sockets if they changed.
+    Reload(Box<Settings>, Option<TrapEar>, oneshot::Sender<()>),
+    /// Stop in an orderly way. The answer is what is left to write.
+    Stop(oneshot::Sender<Commit>),
+}
+
+/// A running ear for traps, with the channel of its batches.
+pub struct TrapEar {
+    /// The ear.
+    pub ear: EarHandle,
+    /// What it hears.
+    pub batches: mpsc::UnboundedReceiver<Batch>,
+}
+
+/// A running ear for replies.
+pub struct ReplyEar {
+    /// The ear.
+    pub ear: EarHandle,
+    /// What it hears.
+    pub batches: mpsc::UnboundedReceiver<Batch>,
+    /// The identifier of our echoes.
+    pub identifier: u16,
+}
+
+/// The owner of the core.
+pub struct Driver {
+    agent: Agent,
+    /// Nothing once it has stopped.
+    traps: Option<TrapEar>,
+    replies: Option<ReplyEar>,
+    host_view: Option<watch::Receiver<Host>>,
+    pinger: Pinger,
+    host: Host,
+    store: Arc<Store>,
+    recorder: Option<Recorder>,
+    discarded_replies: BTreeMap<&'static str, u64>,
+    flows: BTreeSet<FlowKey>,
+    asked: Option<Instant>,
+    events: Vec<AlarmEvent>,
+    wall_origin_ms: Option<i64>,
+}
+
+impl Driver {
+    /// A driver of an agent whose state has been put back.
+    pub fn new(
+        agent: Agent,
+        traps: TrapEar,
+        replies: Option<ReplyEar>,
+        host_view: Option<watch::Receiver<Host>>,
+        store: Arc<Store>,
+        recorder: Option<Recorder>,
+    ) -> Driver {
+        Driver {
+            agent,
+            traps: Some(traps),
+            replies,
+            host_view,
+            pinger: Pinger::new(),
+            host: Host::default(),
+            store,
+            recorder,
+            discarded_replies: BTreeMap::new(),
+            flows: BTreeSet::new(),
+            asked: None,
+            events: Vec::new(),
+            wall_origin_ms: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut checkpoint = interval(CHECKPOINT);
+        checkpoint.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.set_wall_clock();
+        self.drain().await;
+        loop {
+            let deadline = self.wake_at();
+            // In this order: deadlines and polls go before traps, of which there may be a storm.
+            tokio::select! {
+                biased;
+                request = requests.recv() => match request {
+                    Some(Request::Stop(answer)) => return self.stop(answer).await,
+                    Some(Request::Snapshot(detail, answer)) => {
+                        // Whoever asked may have gone away.
+                        let _ = answer.send(Box::new(self.snapshot(detail)));
+                    }
+                    Some(Request::Reload(settings, traps, answer)) => {
+                        self.reload(settings, traps).await;
+                        let _ = answer.send(());
+                    }
+                    None => return,
+                },
+                () = at(deadline) => self.ask(),
+                batch = next_reply(&mut self.replies) => self.hear_replies(&batch).await,
+                host = next_host(&mut self.host_view) => self.follow_host(host).await,
+                _ = checkpoint.tick() => self.checkpoint(),
+                batch = next_traps(&mut self.traps) => self.hear_traps(batch).await,
+            }
+        }
+    }
+
+    /// When the loop must wake though nothing comes in.
+    fn wake_at(&self) -> Option<Instant> {
+        let due = tokio_instant(self.agent.next_deadline()?);
+        match self.asked {
+            // The ears have been asked for it; their answer wakes the loop.
+            Some(asked) => Some(due.max(asked + ASK_AGAIN)),
+            None => Some(due),
+        }
+    }
+
+    /// A deadline has come: let both ears hand in what they hold before it is judged.
+    fn ask(&mut self) {
+        self.asked = Some(Instant::now());
+        if let Some(traps) = &self.traps {
+            traps.ear.ask();
+        }
+        if let Some(replies) = &self.replies {
+            replies.ear.ask();
+        }
+    }
+
+    async fn hear_traps(&mut self, batch: Batch) {
+        self.feed_traps(&batch);
+        drop(batch);
+        for _ in 1..BATCHES_IN_A_ROW {
+            let waiting = self.traps.as_mut().and_then(|traps| traps.batches.try_recv().ok());
+            let Some(batch) = waiting else { break };
+            self.feed_traps(&batch);
+        }
+        self.drain().await;
+    }
+
+    fn feed_traps(&mut self, batch: &Batch) {
+        for (meta, bytes) in batch.iter() {
+            let (source, received) = (meta.source, meta.received);
+            self.feed(&Input::Datagram(Datagram { source, received, bytes }));
+        }
+        self.heard(Ear::Traps, batch);
+    }
+
+    async fn hear_replies(&mut self, batch: &Batch) {
+        let Some(identifier) = self.replies.as_ref().map(|replies| replies.identifier) else {
+            return;
+        };
+        for (meta, bytes) in batch.iter() {
+            match icmp::parse(meta, bytes, identifier) {
+                Ok(reply) => self.feed(&Input::Reply(reply)),
+                Err(discard) => {
+                    *self.discarded_replies.entry(discard.reason()).or_default() += 1;
+                }
+            }
+        }
+        self.heard(Ear::Replies, batch);
+        self.feed(&Input::Now(Clock::now()));
+        self.drain().await;
+    }
+
+    fn heard(&mut self, ear: Ear, batch: &Batch) {
+        self.asked = None;
+        self.feed(&Input::Heard { ear, up_to: batch.heard, lost: batch.lost });
+    }
+
+    /// Everything that enters the core enters here.
+    fn feed(&mut self, input: &Input<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.record(input);
+        }
+        self.agent.handle(input);
+    }
+
+    /// Takes out what the core has to say, until it has no more.
+    async fn drain(&mut self) {
+        loop {
+            while let Some(event) = self.agent.poll_event() {
+                self.tell(event);
+            }
+            let Some(echo) = self.agent.poll_transmit() else { break };
+            if let Err(error) = self.pinger.send(&echo, &self.host).await {
+                self.feed(&Input::SendFailed(error.into_input(&echo)));
+            }
+        }
+        if !self.events.is_empty() {
+            let commit = self.commit_events();
+            self.store.submit(commit);
+        }
+    }
+
+    /// Alarms go to the journal together with the records of their objects, so that no crash can
+    /// come between the two.
+    fn commit_events(&mut self) -> Commit {
+        let now = Clock::now();
+        let events = std::mem::take(&mut self.events);
+        let records =
+            events.iter().filter_map(|event| self.agent.record_of(&event.alarm, now)).collect();
+        Commit { events, records, removed: Vec::new(), as_of: self.moment(now) }
+    }
+
+    /// What a device can cause is not logged: it is counted, journalled and told to the NMS.
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::Alarm(event) => {
+                debug!(kind = %event.alarm.kind, id = %event.alarm.id, "{}", event.alarm.text);
+                self.events.push(*event);
+            }
+            Event::Flow { local, polled, up: true, .. } => info!(%local, %polled, "flow is up"),
+            Event::Flow { local, polled, up: false, reason } => {
+                warn!(%local, %polled, reason, "flow is down");
+            }
+            Event::SendError { local, polled, error: Some(error) } => {
+                warn!(%local, %polled, error, "cannot poll");
+            }
+            Event::SendError { local, polled, error: None } => {
+                info!(%local, %polled, "can poll again");
+            }
+            Event::Stalled { late } => {
+                warn!(
+                    "this agent stood still for {}; polls of that time count neither as missed \
+                       nor as answered",
+                    Pretty(late)
+                );
+            }
+            Event::Warning(warning) => warn!("{warning}"),
+        }
+    }
+
+    async fn follow_host(&mut self, host: Host) {
+        self.pinger.keep_only(&host);
+        self.host = host.clone();
+        self.feed(&Input::Host { host, now: Clock::now() });
+        self.tell_flows();
+        self.drain().await;
+    }
+
+    /// Says which flows are new, so that who starts the agent sees what it polls.
+    fn tell_flows(&mut self) {
+        let flows: BTreeSet<FlowKey> =
+            self.agent.subnets().flows().map(|flow| flow.key.clone()).collect();
+        for key in flows.difference(&self.flows).take(FLOWS_TOLD) {
+            let FlowKey { subnet, interface, local, polled, .. } = key;
+            info!("polls {polled} from {local} on {interface}, for {subnet}");
+        }
+        let new = flows.difference(&self.flows).count();
+        if new > FLOWS_TOLD {
+            info!("and {} more flows", new - FLOWS_TOLD);
+        }
+        self.flows = flows;
+    }
+
+    /// Gives the store what has changed, a share at a time, and keeps to the wall clock.
+    fn checkpoint(&mut self) {
+        self.set_wall_clock();
+        let now = Clock::now();
+        let (records, removed) = self.agent.take_changes(RECORDS_AT_ONCE, now);
+        let waiting = self.agent.instability().changes_waiting();
+        let rounds = u32::try_from(1 + waiting.div_ceil(RECORDS_AT_ONCE)).unwrap_or(u32::MAX);
+        let lag = CHECKPOINT * rounds;
+        self.store.checkpoint_state(records, removed, self.moment(now), lag);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
+        }
+    }
+
+    fn set_wall_clock(&mut self) {
+        let origin_ms = Clock::wall_origin_ms();
+        // The two clocks are not read at the same instant, which must not look like a step.
+        if self.wall_origin_ms.is_none_or(|before| origin_ms.abs_diff(before) > 1) {
+            self.wall_origin_ms = Some(origin_ms);
+            self.feed(&Input::WallClock { origin_ms });
+        }
+    }
+
+    fn moment(&self, now: Time) -> Moment {
+        Moment { mono: now, wall: self.agent.alarms().wall(now) }
+    }
+
+    async fn reload(&mut self, settings: Box<Settings>, traps: Option<TrapEar>) {
+        if let Some(traps) = traps
+            && let Some(before) = self.traps.replace(traps)
+        {
+            self.end_ear(before).await;
+        }
+        self.feed(&Input::Settings { settings, now: Clock::now() });
+        self.tell_flows();
+        self.drain().await;
+    }
+
+    /// Ends an ear for traps, and feeds all that it had received.
+    async fn end_ear(&mut self, TrapEar { ear, mut batches }: TrapEar) {
+        // Stopping waits for the thread, which is done when it has read its sockets once more.
+        tokio::task::block_in_place(|| ear.stop());
+        while let Some(batch) = batches.recv().await {
+            self.feed_traps(&batch);
+        }
+    }
+
+    fn snapshot(&self, detail: Detail) -> Snapshot {
+        let stats = |ear: &EarHandle| -> Arc<EarStats> { ear.stats().clone() };
+        Snapshot::take(
+            detail,
+            &self.agent,
+            Clock::now(),
+            self.traps.as_ref().map(|traps| stats(&traps.ear)),
+            self.replies.as_ref().map(|replies| stats(&replies.ear)),
+            self.discarded_replies.clone(),
+            self.store.stats(),
+        )
+    }
+
+    async fn stop(&mut self, answer: oneshot::Sender<Commit>) {
+        if let Some(traps) = self.traps.take() {
+            self.end_ear(traps).await;
+        }
+        while let Some(event) = self.agent.poll_event() {
+            self.tell(event);
+        }
+        let mut last = self.commit_events();
+        let (changed, removed) = self.agent.take_changes(usize::MAX, Clock::now());
+        last.records.extend(changed);
+        last.removed = removed;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
+        }
+        // Whoever asked waits for it.
+        let _ = answer.send(last);
+    }
+}
+
+/// The moment on tokio's clock, which is the same one with another origin.
+fn tokio_instant(at: Time) -> Instant {
+    Instant::now() + at.since(Clock::now())
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_traps(traps: &mut Option<TrapEar>) -> Batch {
+    match traps {
+        Some(TrapEar { batches, .. }) => match batches.recv().await {
+            Some(batch) => batch,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_reply(replies: &mut Option<ReplyEar>) -> Batch {
+    match replies {
+        Some(ReplyEar { batches, .. }) => match batches.recv().await {
+            Some(batch) => batch,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_host(view: &mut Option<watch::Receiver<Host>>) -> Host {
+    match view {
+        Some(host) => match host.changed().await {
+            Ok(()) => host.borrow_and_update().clone(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}

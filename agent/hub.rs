@@ -1,0 +1,156 @@
+//! What the page, the control socket and the signals share: the way to the driver, and what only
+//! the surroundings of the core know.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    driver::Request,
+    metrics::{Metrics, Surroundings, UNSTABLE_SERIES},
+    notifier::{Notifier, TargetStats},
+    outbox::Outbox,
+    snapshot::{Detail, Snapshot},
+    status::{About, Status},
+};
+
+/// How long an answer of the driver may take before it counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many alarms and unstable objects a status lists at most; it always counts them all.
+const LISTED: usize = 1_000;
+
+/// Shared by those who show.
+pub struct Hub {
+    requests: mpsc::Sender<Request>,
+    metrics: Metrics,
+    notifier: Mutex<Notifier<Outbox>>,
+    config: Mutex<ConfigState>,
+    name: String,
+    started: Instant,
+    problems: Vec<String>,
+}
+
+/// How the configuration in force came to be.
+#[derive(Clone, Copy, Debug)]
+struct ConfigState {
+    ok: bool,
+    loaded_at: SystemTime,
+}
+
+/// The driver does not answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the core of the agent did not answer within {} seconds", PATIENCE.as_secs())]
+pub struct NoAnswer;
+
+impl Hub {
+    /// Shares these. `problems` keep this agent from doing all that it should.
+    pub fn new(
+        requests: mpsc::Sender<Request>,
+        metrics: Metrics,
+        notifier: Notifier<Outbox>,
+        name: String,
+        started: Instant,
+        problems: Vec<String>,
+    ) -> Arc<Hub> {
+        let config = Mutex::new(ConfigState { ok: true, loaded_at: SystemTime::now() });
+        let notifier = Mutex::new(notifier);
+        Arc::new(Hub { requests, metrics, notifier, config, name, started, problems })
+    }
+
+    /// The page that Prometheus scrapes.
+    ///
+    /// # Errors
+    ///
+    /// The driver does not answer, or the page can't be encoded.
+    pub async fn metrics_page(&self) -> anyhow::Result<String> {
+        let detail = Detail { alarms: 0, episodes: UNSTABLE_SERIES, rejected: false };
+        let snapshot = self.snapshot(detail).await?;
+        let config = *lock(&self.config);
+        let since_1970 = config.loaded_at.duration_since(SystemTime::UNIX_EPOCH);
+        let around = Surroundings {
+            reload_ok: config.ok,
+            reloaded_at: since_1970.unwrap_or_default().as_secs_f64(),
+            targets: self.targets(),
+        };
+        Ok(self.metrics.page(&snapshot, &around)?)
+    }
+
+    /// The status document.
+    ///
+    /// # Errors
+    ///
+    /// The driver does not answer.
+    pub async fn status(&self) -> Result<Status, NoAnswer> {
+        let snapshot =
+            self.snapshot(Detail { alarms: LISTED, episodes: LISTED, rejected: false }).await?;
+        let about = About {
+            name: self.name.clone(),
+            uptime: self.started.elapsed(),
+            problems: self.problems(),
+            targets: self.targets(),
+        };
+        Ok(Status::new(&snapshot, about))
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = self.problems.clone();
+        if !lock(&self.config).ok {
+            problems.push(
+                "the last reload was refused, and the configuration before it is in force; see \
+                 the log, or run `evenkeel check`"
+                    .to_owned(),
+            );
+        }
+        problems
+    }
+
+    /// What there is to see.
+    ///
+    /// # Errors
+    ///
+    /// The driver does not answer.
+    pub async fn snapshot(&self, detail: Detail) -> Result<Box<Snapshot>, NoAnswer> {
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            self.requests.send(Request::Snapshot(detail, answer)).await.ok()?;
+            answered.await.ok()
+        };
+        tokio::time::timeout(PATIENCE, asked).await.ok().flatten().ok_or(NoAnswer)
+    }
+
+    /// Asks the driver for something.
+    ///
+    /// # Errors
+    ///
+    /// The driver is gone.
+    pub async fn ask(&self, request: Request) -> Result<(), NoAnswer> {
+        self.requests.send(request).await.map_err(|_| NoAnswer)
+    }
+
+    /// The notifications' sender.
+    pub fn notifier(&self) -> MutexGuard<'_, Notifier<Outbox>> {
+        lock(&self.notifier)
+    }
+
+    /// Notes how a reload went.
+    pub fn reloaded(&self, ok: bool) {
+        let mut config = lock(&self.config);
+        config.ok = ok;
+        if ok {
+            config.loaded_at = SystemTime::now();
+        }
+    }
+
+    fn targets(&self) -> Vec<TargetStats> {
+        self.notifier().stats()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is inside is whole at any moment, even if a holder panicked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

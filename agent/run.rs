@@ -1,0 +1,384 @@
+//! `evenkeel run`: puts the parts together, starts them, and stops them in order.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use evenkeel_core::{
+    agent::Agent,
+    input::{Host, Input},
+    notification::Start,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock::Clock,
+    config::{Config, Problem, host::check_against_host},
+    control,
+    driver::{Driver, ReplyEar, Request, TrapEar},
+    ear::{self, EarSocket, Limits, icmp, udp},
+    host,
+    hub::Hub,
+    metrics::Metrics,
+    notifier::{Identity, Notifier, Target},
+    outbox::Outbox,
+    recording::{Beginning, Recorder},
+    store::{self, Retention, Store},
+    web,
+};
+
+/// How many requests to the driver may wait.
+const REQUESTS: usize = 64;
+
+/// How long the orderly stop may take before the process ends all the same.
+const LAST_CALL: Duration = Duration::from_secs(10);
+
+/// Runs the agent until it is told to stop.
+pub fn run(path: Option<PathBuf>) -> ExitCode {
+    let config = match Config::load_or_default(path.as_deref()) {
+        Ok((config, warnings)) => {
+            log(&warnings);
+            config
+        }
+        Err(errors) => {
+            // A log is no place for excerpts of the file, which may show a community.
+            if io::stderr().is_terminal() {
+                eprint!("{}", errors.render(true));
+            } else {
+                eprintln!("{errors}\nevenkeel: `evenkeel check` shows each in its place");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    // One thread for the core, one for those who look at it; ears and store have their own.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ran = runtime.context("cannot start").and_then(|runtime| {
+        let ran = runtime.block_on(start(config, path));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        ran
+    });
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            error!("{failed:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut problems = Vec::new();
+    let state_dir = config.agent.state_dir();
+    // Signals first, so that one that comes while we start is not lost.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+
+    hold_against_host(&config).await?;
+    let (mut sockets, traps) = TrapSockets::open(&config, &TrapSockets(Vec::new()))?;
+    let reading = Clock::both();
+    let now = store::Now {
+        moment: store::Moment { mono: reading.time, wall: reading.wall_time() },
+        boot_id: store::boot_id().context("cannot tell this boot from others")?,
+    };
+    let retention = Retention { keep: config.journal.keep, ..Retention::default() };
+    let (store, restored) = Store::open(&state_dir, &now, retention)
+        .with_context(|| format!("cannot use the state directory {}", state_dir.display()))?;
+    for problem in &restored.problems {
+        error!("{problem}");
+    }
+    problems.extend(restored.problems.iter().cloned());
+    let store = Arc::new(store);
+
+    let seed = RandomState::new().hash_one(std::process::id());
+    let identifier = (seed >> 48) as u16;
+    let recorder = match &config.agent.record {
+        None => None,
+        Some(record) => {
+            let beginning = Beginning {
+                state: restored.state.clone(),
+                deaf: restored.deaf,
+                now: reading.time,
+                origin_ms: Clock::wall_origin_ms(),
+                identifier,
+            };
+            let mut recorder = Recorder::create(record, &beginning)
+                .with_context(|| format!("cannot record to {}", record.display()))?;
+            let settings = Box::new(config.core.clone());
+            recorder.record(&Input::Settings { settings, now: reading.time });
+            Some(recorder)
+        }
+    };
+    let mut agent = Agent::new(config.core.clone(), seed, identifier);
+    agent.handle(&Input::WallClock { origin_ms: Clock::wall_origin_ms() });
+    let (alarms, records) = (restored.state.alarms.len(), restored.state.records.len());
+    let left_out = agent.restore(restored.state, restored.deaf, reading.time);
+    if !restored.first_start {
+        info!(alarms, records, clean = restored.clean, "went on from the last run");
+    }
+    if left_out > 0 {
+        warn!("{left_out} systems and interfaces of the last run have no place: max_objects");
+    }
+
+    let replies = match open_replies(identifier) {
+        Ok(replies) => Some(replies),
+        Err(missing) => {
+            warn!("no subnet is polled: {missing}");
+            problems.push(format!("no subnet is polled: {missing}"));
+            None
+        }
+    };
+
+    let name = config.agent.name();
+    let (requests, asked) = mpsc::channel(REQUESTS);
+    let outbox = Arc::new(Outbox::new(store.clone(), state_dir.clone()));
+    let root = config.notifications.root_oid.clone();
+    warn_of_playpen(&config);
+    let start = if restored.first_start { Start::Cold } else { Start::Warm };
+    let identity = Identity { root, agent_name: name.clone(), started };
+    let notifier = Notifier::new(outbox, store.committed(), identity, targets(&config), start);
+    store.keep_targets(names(&config));
+    let hub = Hub::new(requests, Metrics::new()?, notifier, name, started, problems);
+
+    let control_path = config.agent.control_socket();
+    let control = control::bind(&control_path)?;
+    tokio::spawn(control::serve(control, hub.clone()));
+    let (replies, host_view) = replies.unzip();
+    let driver = Driver::new(agent, traps, replies, host_view, store.clone(), recorder);
+    let driving = tokio::spawn(driver.run(asked));
+    if config.web.enabled {
+        let listener = web::bind(config.web.listen).await?;
+        tokio::spawn(web::serve(listener, hub.clone()));
+    }
+    say_what_it_does(&config, path.as_deref(), &state_dir);
+
+    let mut config = config;
+    let mut driving = std::pin::pin!(driving);
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                match reload(&mut config, &mut sockets, path.as_deref(), &hub, &store).await {
+                    Ok(()) => {
+                        hub.reloaded(true);
+                        info!("the configuration was loaded again and is in force");
+                    }
+                    Err(refused) => {
+                        hub.reloaded(false);
+                        error!(
+                            "the new configuration is refused and the one before stays in force: \
+                             {refused:#}"
+                        );
+                    }
+                }
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            ended = &mut driving => {
+                ended.context("the core of the agent failed")?;
+                anyhow::bail!("the core of the agent ended");
+            }
+        }
+    }
+    info!("stopping");
+    let (answer, last) = oneshot::channel();
+    hub.ask(Request::Stop(answer)).await?;
+    let last = tokio::time::timeout(LAST_CALL, last).await??;
+    hub.notifier().settle();
+    let _ = std::fs::remove_file(&control_path);
+    tokio::task::spawn_blocking(move || store.close(last)).await??;
+    Ok(())
+}
+
+/// Loads the configuration again. Whatever is wrong with it, the one before stays in force.
+async fn reload(
+    config: &mut Config,
+    sockets: &mut TrapSockets,
+    path: Option<&Path>,
+    hub: &Hub,
+    store: &Store,
+) -> anyhow::Result<()> {
+    let (new, warnings) =
+        Config::load_or_default(path).map_err(|errors| anyhow::anyhow!("\n{errors}"))?;
+    log(&warnings);
+    let fixed = |config: &Config| {
+        (
+            config.agent.clone(),
+            config.web.clone(),
+            config.notifications.root_oid.clone(),
+            config.journal.clone(),
+        )
+    };
+    if fixed(&new) != fixed(config) {
+        warn!("[agent], [web], [journal] and root_oid take hold at the next start");
+    }
+    hold_against_host(&new).await?;
+    let traps = if new.traps == config.traps {
+        None
+    } else {
+        let (opened, ear) = TrapSockets::open(&new, sockets)?;
+        *sockets = opened;
+        Some(ear)
+    };
+    let (answer, done) = oneshot::channel();
+    hub.ask(Request::Reload(Box::new(new.core.clone()), traps, answer)).await?;
+    done.await?;
+    hub.notifier().set_targets(targets(&new));
+    store.keep_targets(names(&new));
+    *config = new;
+    Ok(())
+}
+
+/// SUBN-11: what cannot work on this host is refused, such as a polling target that is one of its own
+/// addresses. Where the host can't be looked at, the core leaves out what would answer itself.
+async fn hold_against_host(config: &Config) -> anyhow::Result<()> {
+    let Ok(host) = host::snapshot().await else { return Ok(()) };
+    let (errors, warnings) = check_against_host(config, &host);
+    log(&warnings);
+    match errors.as_slice() {
+        [] => Ok(()),
+        errors => {
+            let lines: Vec<String> = errors.iter().map(Problem::headline).collect();
+            anyhow::bail!("the configuration is refused\n{}", lines.join("\n"))
+        }
+    }
+}
+
+/// The trap sockets, held for as long as they are configured: an ear that is replaced reads on
+/// another handle of the same socket, so that no trap is lost between the two.
+struct TrapSockets(Vec<EarSocket>);
+
+impl TrapSockets {
+    /// Opens what is configured and not among `held`, and begins to listen on all of it.
+    fn open(config: &Config, held: &TrapSockets) -> anyhow::Result<(TrapSockets, TrapEar)> {
+        let buffer = usize::try_from(config.traps.receive_buffer).unwrap_or(usize::MAX);
+        let mut sockets = Vec::new();
+        for &address in &config.traps.listen {
+            let same =
+                |socket: &&EarSocket| socket.local() == address && socket.buffer_asked() == buffer;
+            let opened = match held.0.iter().find(same) {
+                Some(held) => held.try_clone()?,
+                None => match udp::open(address, buffer) {
+                    Ok(socket) => socket,
+                    // A host without IPv6 is no reason not to start with what nobody configured.
+                    Err(missing) if config.traps.listen_is_default && address.is_ipv6() => {
+                        warn!("{missing:#}");
+                        continue;
+                    }
+                    Err(failed) => return Err(failed.into()),
+                },
+            };
+            if opened.buffer_granted() < opened.buffer_asked() {
+                warn!(
+                    "{address}: the kernel grants a receive buffer of {} octets of the {} asked \
+                     for; give the agent CAP_NET_ADMIN, or raise net.core.rmem_max",
+                    opened.buffer_granted(),
+                    opened.buffer_asked(),
+                );
+            }
+            sockets.push(opened);
+        }
+        let handles: io::Result<Vec<EarSocket>> =
+            sockets.iter().map(EarSocket::try_clone).collect();
+        let max_waiting = usize::try_from(config.traps.max_waiting).unwrap_or(usize::MAX);
+        let (sender, batches) = mpsc::unbounded_channel();
+        let ear = ear::spawn("traps", handles?, sender, Limits { max_waiting })
+            .context("cannot start the thread that reads traps")?;
+        Ok((TrapSockets(sockets), TrapEar { ear, batches }))
+    }
+}
+
+/// Opens the ICMP sockets and begins to listen, and to follow this host's addresses.
+fn open_replies(identifier: u16) -> anyhow::Result<(ReplyEar, watch::Receiver<Host>)> {
+    let mut sockets = vec![icmp::open(icmp::Family::V4, identifier, icmp::BUFFER)?];
+    match icmp::open(icmp::Family::V6, identifier, icmp::BUFFER) {
+        Ok(socket) => sockets.push(socket),
+        Err(icmp::OpenError::NoSuchFamily { .. }) => {}
+        Err(failed) => return Err(failed.into()),
+    }
+    let (sender, batches) = mpsc::unbounded_channel();
+    let ear = ear::spawn("replies", sockets, sender, Limits::default())?;
+    let (view, host) = watch::channel(Host::default());
+    tokio::spawn(host::follow(view));
+    Ok((ReplyEar { ear, batches, identifier }, host))
+}
+
+/// Warns of the shipped root, which is nobody's.
+fn warn_of_playpen(config: &Config) {
+    if config.notifications.root_oid.is_default() && !config.notifications.targets.is_empty() {
+        warn!(
+            "notifications use object identifiers below net-snmp's playpen, as no enterprise \
+             number is registered for evenkeel; set root_oid in [notifications] to an arc of your \
+             own to be safe from others who play there"
+        );
+    }
+}
+
+fn targets(config: &Config) -> Vec<Target> {
+    let targets = config.notifications.targets.iter();
+    targets
+        .map(|target| Target {
+            name: target.name.clone(),
+            address: target.address,
+            community: target.community.clone(),
+        })
+        .collect()
+}
+
+fn names(config: &Config) -> Vec<String> {
+    config.notifications.targets.iter().map(|target| target.name.clone()).collect()
+}
+
+/// What someone who has just started it wants to know.
+fn say_what_it_does(config: &Config, path: Option<&Path>, state_dir: &Path) {
+    match path {
+        Some(path) => info!("configuration: {}", path.display()),
+        None => info!("configuration: the default, if there is no {}", crate::config::DEFAULT_PATH),
+    }
+    for address in &config.traps.listen {
+        info!("traps are received on {address}");
+    }
+    // TRAP-3: with nothing configured, only loopback senders are accepted.
+    if config.core.access == evenkeel_core::settings::Access::default() {
+        info!("no community is configured, so only traps from this host's loopback are taken in");
+    }
+    match (config.core.subnets.subnets.len(), config.core.subnets.watch_gateways) {
+        (0, false) => info!("no subnet is polled, as none is configured"),
+        (0, true) => info!("every subnet of this host with a gateway is polled there"),
+        (count, watch) => info!(count, watch_gateways = watch, "configured subnets are polled"),
+    }
+    match config.notifications.targets.as_slice() {
+        [] => info!("no notification target is configured: alarms go to the journal and metrics"),
+        targets => targets
+            .iter()
+            .for_each(|target| info!("notifications go to {} at {}", target.name, target.address)),
+    }
+    if config.web.enabled {
+        info!("metrics: http://{}/metrics", config.web.listen);
+    }
+    info!("state: {}", state_dir.display());
+}
+
+fn log(warnings: &[Problem]) {
+    for warning in warnings {
+        warn!("{}", warning.headline());
+    }
+}
+
+/// `evenkeel check`, held against this host.
+pub fn check(path: Option<&Path>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let host = runtime.ok().and_then(|runtime| runtime.block_on(host::snapshot()).ok());
+    crate::config::check::check(path, host.as_ref())
+}

@@ -1,0 +1,174 @@
+//! A copy of what there is to see, taken by the driver between two inputs, so that it is all of
+//! one moment and costs the driver little.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use evenkeel_core::{
+    agent::Agent,
+    alarm::{Alarm, Episode, Kind, Object},
+    counters::{Counters, Rejected},
+    flow::FlowState,
+    plan::FlowKey,
+    subnets::{FlowCounters, SubnetView},
+    time::{Time, WallTime},
+};
+
+use crate::{ear::EarStats, store};
+
+/// How much is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// How many active alarms at most.
+    pub alarms: usize,
+    /// How many unstable objects at most.
+    pub episodes: usize,
+    /// The rejected datagrams, too.
+    pub rejected: bool,
+}
+
+/// What there was to see.
+pub struct Snapshot {
+    /// When it was taken, on the wall clock.
+    pub at: WallTime,
+    /// What the core has counted.
+    pub counters: Counters,
+    /// Active alarms in the order of [`Kind::ALL`].
+    pub active: [u64; Kind::ALL.len()],
+    /// Some of them, the worst and then the newest first.
+    pub alarms: Vec<Alarm>,
+    /// Systems and interfaces in memory.
+    pub objects: usize,
+    /// How many gave way (INST-16).
+    pub gave_way: u64,
+    /// How many are unstable.
+    pub unstable: u64,
+    /// Some of them, those unstable longest first.
+    pub episodes: Vec<UnstableObject>,
+    /// The subnets.
+    pub subnets: Vec<SubnetView>,
+    /// The flows.
+    pub flows: Vec<FlowCopy>,
+    /// The last rejected datagrams, if they were asked for.
+    pub rejected: Vec<Rejected>,
+    /// Changed records that wait for the store.
+    pub changes_waiting: usize,
+    /// How the trap ear fares.
+    pub traps: Option<Arc<EarStats>>,
+    /// How the reply ear fares, if there is one.
+    pub replies: Option<Arc<EarStats>>,
+    /// ICMP messages that were no answer, by reason.
+    pub discarded_replies: BTreeMap<&'static str, u64>,
+    /// How the store fares.
+    pub store: store::Stats,
+}
+
+/// An unstable object, with ages instead of moments.
+pub struct UnstableObject {
+    /// Which one.
+    pub object: Object,
+    /// What the device calls the interface.
+    pub if_name: Option<String>,
+    /// How long ago *first* was received.
+    pub first: Duration,
+    /// How long ago *last* was received.
+    pub last: Duration,
+    /// How long until it is stable if nothing more comes.
+    pub ends: Duration,
+    /// The numbers.
+    pub episode: Episode,
+}
+
+/// A flow.
+pub struct FlowCopy {
+    /// Which one.
+    pub key: FlowKey,
+    /// Its state.
+    pub state: FlowState,
+    /// Why its latest missed poll was missed.
+    pub reason: Option<String>,
+    /// Its counters.
+    pub counters: FlowCounters,
+}
+
+impl Snapshot {
+    /// Copies it.
+    pub fn take(
+        detail: Detail,
+        agent: &Agent,
+        now: Time,
+        traps: Option<Arc<EarStats>>,
+        replies: Option<Arc<EarStats>>,
+        discarded_replies: BTreeMap<&'static str, u64>,
+        store: store::Stats,
+    ) -> Snapshot {
+        let instability = agent.instability();
+        let alarms = match detail.alarms {
+            0 => Vec::new(),
+            most => first(agent.alarms().active().values().collect(), most, |one, other| {
+                let key = |alarm: &Alarm| (alarm.severity, Reverse(alarm.raised_at), alarm.id);
+                key(one).cmp(&key(other))
+            }),
+        };
+        let episodes = first(instability.episodes().collect(), detail.episodes, |one, other| {
+            (one.first, &one.object).cmp(&(other.first, &other.object))
+        });
+        Snapshot {
+            at: agent.alarms().wall(now),
+            counters: agent.counters().clone(),
+            active: *agent.alarms().by_kind(),
+            alarms: alarms.into_iter().cloned().collect(),
+            objects: instability.objects(),
+            gave_way: instability.gave_way(),
+            unstable: instability.unstable(),
+            episodes: episodes
+                .into_iter()
+                .map(|view| UnstableObject {
+                    object: view.object,
+                    if_name: view.if_name.map(str::to_owned),
+                    first: now.since(view.first),
+                    last: now.since(view.last),
+                    ends: view.ends.since(now),
+                    episode: view.episode,
+                })
+                .collect(),
+            subnets: agent.subnets().subnets().collect(),
+            flows: agent
+                .subnets()
+                .flows()
+                .map(|view| FlowCopy {
+                    key: view.key.clone(),
+                    state: view.state,
+                    reason: view.reason,
+                    counters: view.counters,
+                })
+                .collect(),
+            rejected: match detail.rejected {
+                true => agent.rejected().iter().cloned().collect(),
+                false => Vec::new(),
+            },
+            changes_waiting: instability.changes_waiting(),
+            traps,
+            replies,
+            discarded_replies,
+            store,
+        }
+    }
+}
+
+/// The first `most` in this order, sorted. Sorting them all would hold up the driver for
+/// milliseconds when ten thousand are unstable.
+fn first<T>(mut all: Vec<T>, most: usize, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+    if all.len() > most {
+        if most > 0 {
+            all.select_nth_unstable_by(most - 1, &order);
+        }
+        all.truncate(most);
+    }
+    all.sort_by(order);
+    all
+}

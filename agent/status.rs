@@ -1,0 +1,407 @@
+//! What `evenkeel status` and `/api/v1/status` tell: one document, as JSON or as tables.
+//!
+//! The JSON is versioned by `schema`: fields may be added, none changes its meaning.
+
+use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
+
+use evenkeel_core::{
+    alarm::{Alarm, Object},
+    flow::FlowState,
+    time::{Pretty, WallTime},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{notifier::TargetStats, snapshot::Snapshot};
+
+/// The document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The version of this document's form.
+    pub schema: u32,
+    /// The agent itself.
+    pub agent: AgentStatus,
+    /// How many alarms are active; the list below may hold fewer.
+    pub alarms_active: u64,
+    /// The active alarms, the worst and then the newest first.
+    pub alarms: Vec<AlarmStatus>,
+    /// Unstable systems and interfaces, those unstable longest first.
+    pub unstable: Vec<UnstableStatus>,
+    /// The subnets that are polled.
+    pub subnets: Vec<SubnetStatus>,
+    /// Their flows.
+    pub flows: Vec<FlowStatus>,
+    /// The notification targets.
+    pub notification_targets: Vec<TargetStatus>,
+}
+
+/// The agent itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its role in a pair; `alone` without a mate.
+    pub role: String,
+    /// When this was so, in UTC.
+    pub at: String,
+    /// Since when it runs, in seconds.
+    pub uptime_seconds: u64,
+    /// What keeps it from doing all that it should, each in a sentence.
+    pub problems: Vec<String>,
+    /// Where it listens for traps.
+    pub listens: Vec<ListenStatus>,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Of these, not taken in.
+    pub discarded: u64,
+    /// Systems and interfaces in memory.
+    pub objects: u64,
+}
+
+/// One trap socket.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenStatus {
+    /// Its address.
+    pub address: String,
+    /// The receive buffer that was granted, in octets.
+    pub buffer_bytes: u64,
+    /// The receive buffer that was asked for, in octets.
+    pub buffer_asked_bytes: u64,
+    /// What the kernel dropped before it could be read.
+    pub drops: u64,
+}
+
+/// An active alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlarmStatus {
+    /// Its identity.
+    pub id: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its severity.
+    pub severity: String,
+    /// What it is about, in parts.
+    pub object: Object,
+    /// What it is about, in words.
+    pub object_text: String,
+    /// When it was raised, in UTC.
+    pub raised_at: String,
+    /// A line for a person.
+    pub text: String,
+}
+
+/// An unstable object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UnstableStatus {
+    /// What it is.
+    pub object: Object,
+    /// The same in words.
+    pub object_text: String,
+    /// What the device calls the interface.
+    pub if_name: Option<String>,
+    /// Counted traps from *first* to *last*.
+    pub traps: u64,
+    /// How long ago *first* was received, in seconds.
+    pub first_seconds_ago: f64,
+    /// How long ago *last* was received, in seconds.
+    pub last_seconds_ago: f64,
+    /// The stable time, in seconds.
+    pub stable_time_seconds: f64,
+    /// When it will be stable if nothing more comes, in seconds from now.
+    pub clears_in_seconds: f64,
+}
+
+/// A subnet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubnetStatus {
+    /// Its prefix.
+    pub subnet: String,
+    /// `up`, `down` or `unknown`.
+    pub status: String,
+    /// Its interfaces.
+    pub interfaces: Vec<InterfaceStatus>,
+}
+
+/// A local interface on a subnet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub interface: String,
+    /// `up`, `down` or `unknown`.
+    pub status: String,
+}
+
+/// A flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowStatus {
+    /// The subnet that it judges.
+    pub subnet: String,
+    /// The interface.
+    pub interface: String,
+    /// The source.
+    pub local: String,
+    /// The destination.
+    pub polled: String,
+    /// `up`, `down` or `unknown`.
+    pub status: String,
+    /// Why the latest missed poll was missed.
+    pub reason: Option<String>,
+    /// Polls sent.
+    pub polls: u64,
+    /// Polls missed.
+    pub missed: u64,
+    /// The latest round-trip time in milliseconds.
+    pub round_trip_ms: Option<f64>,
+}
+
+/// A notification target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: String,
+    /// Notifications sent.
+    pub sent: u64,
+    /// Failed attempts.
+    pub failed: u64,
+    /// What waits.
+    pub waiting: u64,
+    /// The latest error, while it lasts.
+    pub last_error: Option<String>,
+}
+
+/// What only the surroundings of the core know.
+pub struct About {
+    /// The agent's name.
+    pub name: String,
+    /// How long it has run.
+    pub uptime: Duration,
+    /// What keeps it from doing all that it should.
+    pub problems: Vec<String>,
+    /// The notification targets.
+    pub targets: Vec<TargetStats>,
+}
+
+impl Status {
+    /// The version of the form.
+    pub const SCHEMA: u32 = 1;
+
+    /// The document of one moment.
+    pub fn new(snapshot: &Snapshot, about: About) -> Status {
+        let counters = &snapshot.counters;
+        let discarded = counters.malformed.iter().chain(&counters.refused).sum();
+        let mut problems = about.problems;
+        if let Some(error) = &snapshot.store.failing {
+            problems.push(format!("the journal cannot be written: {error}"));
+        }
+        let listens = snapshot.traps.iter().flat_map(|traps| &traps.sockets);
+        Status {
+            schema: Status::SCHEMA,
+            agent: AgentStatus {
+                name: about.name,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                role: "alone".to_owned(),
+                at: utc(snapshot.at),
+                uptime_seconds: about.uptime.as_secs(),
+                problems,
+                listens: listens
+                    .map(|socket| ListenStatus {
+                        address: socket.local.to_string(),
+                        buffer_bytes: socket.buffer_granted as u64,
+                        buffer_asked_bytes: socket.buffer_asked as u64,
+                        drops: socket.kernel_drops.load(Ordering::Relaxed),
+                    })
+                    .collect(),
+                datagrams: counters.datagrams,
+                discarded,
+                objects: snapshot.objects as u64,
+            },
+            alarms_active: snapshot.active.iter().sum(),
+            alarms: snapshot.alarms.iter().map(AlarmStatus::new).collect(),
+            unstable: snapshot
+                .episodes
+                .iter()
+                .map(|unstable| UnstableStatus {
+                    object_text: unstable.object.to_string(),
+                    object: unstable.object.clone(),
+                    if_name: unstable.if_name.clone(),
+                    traps: unstable.episode.traps,
+                    first_seconds_ago: unstable.first.as_secs_f64(),
+                    last_seconds_ago: unstable.last.as_secs_f64(),
+                    stable_time_seconds: unstable.episode.stable_time.as_secs_f64(),
+                    clears_in_seconds: unstable.ends.as_secs_f64(),
+                })
+                .collect(),
+            subnets: snapshot
+                .subnets
+                .iter()
+                .map(|subnet| SubnetStatus {
+                    subnet: subnet.prefix.to_string(),
+                    status: word(subnet.up).to_owned(),
+                    interfaces: subnet
+                        .interfaces
+                        .iter()
+                        .map(|(interface, up)| InterfaceStatus {
+                            interface: interface.clone(),
+                            status: word(*up).to_owned(),
+                        })
+                        .collect(),
+                })
+                .collect(),
+            flows: snapshot
+                .flows
+                .iter()
+                .map(|flow| FlowStatus {
+                    subnet: flow.key.subnet.to_string(),
+                    interface: flow.key.interface.clone(),
+                    local: flow.key.local.to_string(),
+                    polled: flow.key.polled.to_string(),
+                    status: match flow.state {
+                        FlowState::Unknown { .. } => "unknown",
+                        FlowState::Up { .. } => "up",
+                        FlowState::Down { .. } => "down",
+                    }
+                    .to_owned(),
+                    reason: flow.reason.clone(),
+                    polls: flow.counters.polls,
+                    missed: flow.counters.missed,
+                    round_trip_ms: flow
+                        .counters
+                        .round_trip
+                        .map(|round_trip| round_trip.as_secs_f64() * 1e3),
+                })
+                .collect(),
+            notification_targets: about
+                .targets
+                .into_iter()
+                .map(|target| TargetStatus {
+                    name: target.name,
+                    address: target.address.to_string(),
+                    sent: target.sent,
+                    failed: target.failed,
+                    waiting: target.lag,
+                    last_error: target.last_error,
+                })
+                .collect(),
+        }
+    }
+
+    /// The document for a person at a terminal.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string can't fail.
+        let _ = self.write_table(&mut out);
+        out
+    }
+
+    fn write_table(&self, out: &mut String) -> std::fmt::Result {
+        let agent = &self.agent;
+        let up = Pretty(Duration::from_secs(agent.uptime_seconds));
+        writeln!(out, "{} ({}), evenkeel {}, up {up}", agent.name, agent.role, agent.version)?;
+        for problem in &agent.problems {
+            writeln!(out, "  ! {problem}")?;
+        }
+        for listen in &agent.listens {
+            let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
+            let granted = mib(listen.buffer_bytes);
+            write!(out, "  traps on {}, receive buffer {granted:.1} MiB", listen.address)?;
+            if listen.buffer_bytes < listen.buffer_asked_bytes {
+                write!(out, " of {:.1} asked for", mib(listen.buffer_asked_bytes))?;
+            }
+            match listen.drops {
+                0 => writeln!(out)?,
+                drops => writeln!(out, ", {drops} DROPPED by the kernel")?,
+            }
+        }
+        let (datagrams, discarded, objects) = (agent.datagrams, agent.discarded, agent.objects);
+        writeln!(out, "  {datagrams} datagrams, {discarded} not taken in, {objects} objects")?;
+        writeln!(out, "\nALARMS  {} active", self.alarms_active)?;
+        for alarm in &self.alarms {
+            let AlarmStatus { severity, raised_at, text, .. } = alarm;
+            writeln!(out, "  {severity:<8} {raised_at}  {text}")?;
+        }
+        let listed = self.alarms.len() as u64;
+        if listed < self.alarms_active {
+            writeln!(out, "  and {} more", self.alarms_active - listed)?;
+        }
+        if !self.unstable.is_empty() {
+            writeln!(out, "\nUNSTABLE  {}", self.unstable.len())?;
+        }
+        for unstable in &self.unstable {
+            let name = unstable.if_name.as_ref().map(|name| format!(" ({name})"));
+            writeln!(
+                out,
+                "  {}{}: {} traps, the last {} ago; stable in {} if quiet",
+                unstable.object_text,
+                name.unwrap_or_default(),
+                unstable.traps,
+                seconds(unstable.last_seconds_ago),
+                seconds(unstable.clears_in_seconds),
+            )?;
+        }
+        if !self.subnets.is_empty() {
+            writeln!(out, "\nSUBNETS")?;
+        }
+        for subnet in &self.subnets {
+            writeln!(out, "  {:<24} {}", subnet.subnet, subnet.status)?;
+            for flow in self.flows.iter().filter(|flow| flow.subnet == subnet.subnet) {
+                let FlowStatus { interface, local, polled, status, .. } = flow;
+                write!(out, "    {interface:<10} {local} > {polled}  {status}")?;
+                match (&flow.reason, flow.round_trip_ms) {
+                    (Some(reason), _) => writeln!(out, "  ({reason})")?,
+                    (None, Some(ms)) => writeln!(out, "  {ms:.2} ms")?,
+                    (None, None) => writeln!(out)?,
+                }
+            }
+        }
+        if !self.notification_targets.is_empty() {
+            writeln!(out, "\nNOTIFICATION TARGETS")?;
+        }
+        for target in &self.notification_targets {
+            let TargetStatus { name, address, sent, waiting, .. } = target;
+            write!(out, "  {name:<12} {address}  {sent} sent, {waiting} waiting")?;
+            match &target.last_error {
+                Some(error) => writeln!(out, "  ({error})")?,
+                None => writeln!(out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AlarmStatus {
+    fn new(alarm: &Alarm) -> AlarmStatus {
+        AlarmStatus {
+            id: alarm.id.to_string(),
+            kind: alarm.kind.name().to_owned(),
+            severity: alarm.severity.name().to_owned(),
+            object: alarm.object.clone(),
+            object_text: alarm.object.to_string(),
+            raised_at: utc(alarm.raised_at),
+            text: alarm.text.clone(),
+        }
+    }
+}
+
+const fn word(up: Option<bool>) -> &'static str {
+    match up {
+        Some(true) => "up",
+        Some(false) => "down",
+        None => "unknown",
+    }
+}
+
+fn seconds(seconds: f64) -> Pretty {
+    Pretty(Duration::from_secs(seconds.round() as u64))
+}
+
+/// RFC 3339, in UTC, to the millisecond.
+pub fn utc(at: WallTime) -> String {
+    match Timestamp::from_millisecond(at.0) {
+        Ok(at) => format!("{at:.3}"),
+        Err(_) => format!("{} ms", at.0),
+    }
+}

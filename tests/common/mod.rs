@@ -1,0 +1,33 @@
+//! What the acceptance tests share: network namespaces, the agent under test, its neighbours, and
+//! the clock that they are judged by.
+
+mod agent;
+mod device;
+mod lab;
+mod nms;
+mod process;
+mod timeline;
+pub mod wire;
+
+pub use agent::{Agent, BINARY, Row};
+pub use device::{Device, Trap};
+pub use lab::{Lab, Ns};
+pub use nms::{Nms, Sink};
+pub use process::{Guard, output, wait_until};
+pub use timeline::{Expected, Sent, check, expect, sleep_until, span};
+
+use std::path::{Path, PathBuf};
+
+/// A file of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Where a MIB compiler finds our MIB, what it imports, and what net-snmp ships.
+pub fn mib_directories() -> String {
+    format!(
+        "{}:{}:/usr/share/snmp/mibs",
+        repository("mibs").display(),
+        repository("tests/mibs").display()
+    )
+}

@@ -1,0 +1,14 @@
+//! The acceptance tests: the real binary between real neighbours, seen from outside.
+//!
+//! Each file is one subject. They share one test binary, so that it is linked once and two tests
+//! of different subjects can run side by side; `tests/README.md` says how to run one of them and
+//! what they need.
+
+mod cli;
+mod common;
+mod crash;
+mod harness;
+mod instability;
+mod mib;
+mod replay;
+mod subnets;

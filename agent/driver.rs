@@ -138,8 +138,11 @@ impl Driver {
         checkpoint.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.set_wall_clock();
         self.drain().await;
+        let mut written = self.store.committed();
         loop {
             let deadline = self.wake_at();
+            // A flood that the disk can't follow waits in the ear, whose memory is bounded (INST-16).
+            let behind = self.store.is_behind();
             // In this order: deadlines and polls go before traps, of which there may be a storm.
             tokio::select! {
                 biased;
@@ -159,7 +162,8 @@ impl Driver {
                 batch = next_reply(&mut self.replies) => self.hear_replies(&batch).await,
                 host = next_host(&mut self.host_view) => self.follow_host(host).await,
                 _ = checkpoint.tick() => self.checkpoint(),
-                batch = next_traps(&mut self.traps) => self.hear_traps(batch).await,
+                _ = written.changed(), if behind => {}
+                batch = next_traps(&mut self.traps), if !behind => self.hear_traps(batch).await,
             }
         }
     }

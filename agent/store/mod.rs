@@ -26,6 +26,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
         mpsc::{self, Sender},
     },
     thread::JoinHandle,
@@ -41,6 +42,13 @@ use tokio::sync::watch;
 
 use self::writer::{Message, Writer};
 pub use self::{reader::Reader, restore::Restored};
+
+/// How many alarm events may wait before the store is behind: some three seconds of writing, and
+/// 50 MB.
+const EVENTS_BEHIND: u64 = 100_000;
+
+/// The same for records, which come with those events and are small.
+const RECORDS_BEHIND: usize = 200_000;
 
 /// A moment, on both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -182,6 +190,8 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
     committed: watch::Receiver<u64>,
     stats: Arc<Mutex<Stats>>,
+    /// Alarm events that were submitted.
+    submitted: AtomicU64,
     /// Held as long as the writer may write.
     lock: File,
 }
@@ -217,12 +227,14 @@ impl Store {
             .spawn(move || writer.run(&messages))
             .map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
         let (queue, thread) = (Some(queue), Some(thread));
-        Ok((Store { queue, thread, committed, stats, lock }, restored))
+        let submitted = AtomicU64::new(0);
+        Ok((Store { queue, thread, committed, stats, submitted, lock }, restored))
     }
 
     /// Queues alarm events and the records that changed with them. They are written at once, in one
     /// transaction, before any records that wait without events. Never blocks.
     pub fn submit(&self, commit: Commit) {
+        self.submitted.fetch_add(commit.events.len() as u64, Ordering::Relaxed);
         self.send(Message::Commit(commit));
     }
 
@@ -256,6 +268,15 @@ impl Store {
     /// The last row of the journal that is on the disk, and word of every later one.
     pub fn committed(&self) -> watch::Receiver<u64> {
         self.committed.clone()
+    }
+
+    /// Whether so much waits for the disk that the caller should take in no more traps for now:
+    /// what waits here has no other bound.
+    pub fn is_behind(&self) -> bool {
+        let stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let submitted = self.submitted.load(Ordering::Relaxed);
+        submitted.saturating_sub(stats.events) >= EVENTS_BEHIND
+            || stats.waiting_records >= RECORDS_BEHIND
     }
 
     /// How the writer fares.

@@ -370,3 +370,20 @@ impl Writer {
         self.connection().busy_timeout(Duration::ZERO).unwrap();
     }
 }
+
+#[test]
+fn the_store_is_behind_until_what_was_submitted_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, restored) = open(dir.path(), 1);
+    let mut committed = store.committed();
+    assert!(!store.is_behind());
+    let many = u32::try_from(super::EVENTS_BEHIND).unwrap();
+    store.submit(commit(2, (0..many).map(raise).collect(), vec![]));
+    assert!(store.is_behind());
+    let last = restored.last_seq + u64::from(many);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(committed.wait_for(|seq| *seq == last)).unwrap();
+    // The writer counts what it has written before it takes anything else.
+    store.close(commit(3, vec![], vec![])).unwrap();
+    assert!(!store.is_behind());
+}

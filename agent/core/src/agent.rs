@@ -74,14 +74,13 @@ impl Agent {
         }
     }
 
-    /// Up to `most` records that changed since they were last taken, and the keys that are gone. A
-    /// key that is in both went and came again: removals come first.
+    /// Up to `most` records that changed since they were last taken, and the keys that are gone.
     pub fn take_changes(&mut self, most: usize, now: Time) -> (Vec<Record>, Vec<RecordKey>) {
         self.instability.take_changes(most, now)
     }
 
     /// The record of the object that an alarm is about, to be kept together with the alarm.
-    pub fn record_of(&self, alarm: &Alarm, now: Time) -> Option<Record> {
+    pub fn record_of(&mut self, alarm: &Alarm, now: Time) -> Option<Record> {
         self.instability.record_of(&alarm.object, now)
     }
 

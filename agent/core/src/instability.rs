@@ -486,23 +486,22 @@ impl Instability {
         self.objects.slots().map(|slot| self.record(slot, now)).collect()
     }
 
-    /// The keys that are gone and up to `most` records that changed since the last call; a key in
-    /// both went and came again, so removals come first.
+    /// The keys that are gone and up to `most` records that changed since the last call.
     pub fn take_changes(&mut self, most: usize, now: Time) -> (Vec<Record>, Vec<RecordKey>) {
         let (slots, removed) = self.objects.take_changes(most);
         (slots.into_iter().map(|slot| self.record(slot, now)).collect(), removed)
     }
 
     /// The record of one object, if it is in memory.
-    pub fn record_of(&self, object: &Object, now: Time) -> Option<Record> {
-        let slot = match *object {
-            Object::System(system) => self.objects.find_system(system.0),
-            Object::Interface { system, if_index } => {
-                self.objects.find_interface(self.objects.find_system(system.0)?, if_index)
-            }
-            Object::LocalInterface { .. } | Object::Subnet(_) => None,
+    pub fn record_of(&mut self, object: &Object, now: Time) -> Option<Record> {
+        let key = match *object {
+            Object::System(system) => RecordKey { system, if_index: 0 },
+            Object::Interface { system, if_index } => RecordKey { system, if_index },
+            Object::LocalInterface { .. } | Object::Subnet(_) => return None,
         };
-        Some(self.record(slot?, now))
+        let slot = self.objects.find(key)?;
+        self.objects.keep(slot);
+        Some(self.record(slot, now))
     }
 
     fn record(&self, slot: Slot, now: Time) -> Record {
@@ -625,6 +624,7 @@ impl Instability {
             0 => entry.group,
             if_index => self.settings.group_of_known_interface(address.0, if_index, name),
         };
+        self.objects.keep(slot);
         let entry = self.objects.change(slot);
         entry.stability = Stability::restore(&memory.phase, record.age, deaf, now);
         entry.recent = Recent::restore(&memory.recent, record.age, now);

@@ -57,6 +57,8 @@ pub struct Entry {
     pub down_raised: bool,
     /// The place waits in [`Objects::changed`], whoever is at it.
     changed: bool,
+    /// A copy of it was handed out, which must be told when it gives way.
+    kept: bool,
     list: u32,
     before: u32,
     after: u32,
@@ -171,6 +173,12 @@ impl Objects {
             entry.system == system && entry.key.if_index == if_index
         })?;
         Some(Slot(*found))
+    }
+
+    /// The system or interface with this key.
+    pub fn find(&self, RecordKey { system, if_index }: RecordKey) -> Option<Slot> {
+        let system = self.find_system(system.0)?;
+        if if_index == 0 { Some(system) } else { self.find_interface(system, if_index) }
     }
 
     /// The entry at a place.
@@ -325,7 +333,10 @@ impl Objects {
         let vacant = Entry { episode, changed, ..Entry::vacant() };
         let entry = std::mem::replace(&mut self.entries[slot.0 as usize], vacant);
         self.free.push(slot.0);
-        self.removed.push(entry.key);
+        // Of most that a flood of forged sources brings, nobody has a copy.
+        if entry.kept {
+            self.removed.push(entry.key);
+        }
         if entry.is_interface() {
             let system = entry.system;
             self.get_mut(system).interfaces -= 1;
@@ -334,8 +345,13 @@ impl Objects {
         entry
     }
 
-    /// What has changed since the last call: the keys that are gone, and up to `most` entries. A
-    /// key that is in both went and came again.
+    /// Notes that a copy of an entry was handed out.
+    pub fn keep(&mut self, slot: Slot) {
+        self.get_mut(slot).kept = true;
+    }
+
+    /// What has changed since the last call: the keys that are gone and of which a copy was handed
+    /// out, and up to `most` entries, of which a copy is now handed out.
     pub fn take_changes(&mut self, most: usize) -> (Vec<Slot>, Vec<RecordKey>) {
         let mut slots = Vec::with_capacity(self.changed.len().min(most));
         while slots.len() < most {
@@ -343,10 +359,14 @@ impl Objects {
             let entry = &mut self.entries[slot as usize];
             entry.changed = false;
             if entry.system.0 != NOWHERE {
+                entry.kept = true;
                 slots.push(Slot(slot));
             }
         }
-        (slots, std::mem::take(&mut self.removed))
+        let mut removed = std::mem::take(&mut self.removed);
+        // What has come again has changed, too; its new copy takes the place of the old.
+        removed.retain(|&key| self.find(key).is_none());
+        (slots, removed)
     }
 
     /// How many changes wait to be taken, at most.
@@ -473,6 +493,7 @@ impl Entry {
             counted_at: Time::ZERO,
             interfaces: 0,
             changed: false,
+            kept: false,
             list: NOWHERE,
             before: NOWHERE,
             after: NOWHERE,

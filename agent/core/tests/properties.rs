@@ -542,3 +542,24 @@ proptest! {
         }
     }
 }
+
+/// INST-16: what a flood of forged sources brings is forgotten without a trace for those who keep
+/// copies, as they never had one.
+#[test]
+fn a_flood_tells_those_who_keep_copies_nothing_of_what_they_never_had_inst_16() {
+    let group = GroupSettings { interface_down: false, ..GroupSettings::default() };
+    let instability = Instability { groups: vec![], otherwise: group, max_objects: 100 };
+    let mut sim = Sim::new(Settings { instability, ..open_settings() });
+    let flood = |sim: &mut Sim, first: u32| {
+        for nth in first..first + 10_000 {
+            let source = IpAddr::from((0x0a00_0000 + nth).to_be_bytes());
+            sim.datagram(source, at(u64::from(nth)), &link_down(1, i64::from(nth)));
+        }
+    };
+    flood(&mut sim, 0);
+    let (records, removed) = sim.agent.take_changes(10, at(10_000));
+    assert_eq!((records.len(), removed), (10, vec![]));
+    flood(&mut sim, 10_000);
+    let (_, removed) = sim.agent.take_changes(usize::MAX, at(20_000));
+    assert_eq!(removed.len(), 10, "those ten are told to be gone");
+}

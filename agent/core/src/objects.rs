@@ -364,8 +364,13 @@ impl Objects {
             }
         }
         let mut removed = std::mem::take(&mut self.removed);
-        // What has come again has changed, too; its new copy takes the place of the old.
-        removed.retain(|&key| self.find(key).is_none());
+        // What has come again has changed, too; its new copy takes the place of the old, which is
+        // there until then.
+        removed.retain(|&key| {
+            let again = self.find(key);
+            again.into_iter().for_each(|slot| self.keep(slot));
+            again.is_none()
+        });
         (slots, removed)
     }
 

@@ -563,3 +563,27 @@ fn a_flood_tells_those_who_keep_copies_nothing_of_what_they_never_had_inst_16() 
     let (_, removed) = sim.agent.take_changes(usize::MAX, at(20_000));
     assert_eq!(removed.len(), 10, "those ten are told to be gone");
 }
+
+/// What was handed out, went, came again and went again before it was handed out anew is still told
+/// to be gone.
+#[test]
+fn a_copy_of_what_went_twice_is_told_to_be_gone_inst_16() {
+    let group = GroupSettings { interface_down: false, ..GroupSettings::default() };
+    let instability = Instability { groups: vec![], otherwise: group, max_objects: 2 };
+    let mut sim = Sim::new(Settings { instability, ..open_settings() });
+    let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+    let mut secs = 0;
+    let mut trap = |sim: &mut Sim, source| {
+        secs += 1;
+        sim.datagram(source, at(secs * 1000), &link_down(1, secs as i64));
+    };
+    trap(&mut sim, one);
+    assert_eq!(sim.agent.take_changes(usize::MAX, at(9_000)).0.len(), 2);
+    trap(&mut sim, other);
+    trap(&mut sim, one);
+    let (records, removed) = sim.agent.take_changes(0, at(9_000));
+    assert_eq!((records, removed), (vec![], vec![]), "it is there, though changed");
+    trap(&mut sim, other);
+    let (_, removed) = sim.agent.take_changes(0, at(9_000));
+    assert_eq!(removed.len(), 2, "the system and the interface that were handed out");
+}

@@ -148,15 +148,15 @@ impl Agent {
     }
 
     fn now(&mut self, now: Time) {
-        self.subnets.turn(
+        let stalled = self.subnets.turn(
             now,
             self.replies_heard,
             &mut self.found,
             &mut self.events,
             &mut self.echoes,
         );
-        let stalls = self.events.iter().filter(|event| matches!(event, Event::Stalled { .. }));
-        self.counters.stalls += stalls.count() as u64;
+        self.counters.stalls += u64::from(stalled.is_some());
+        self.events.extend(stalled.map(|late| Event::Stalled { late }));
     }
 
     fn reload(&mut self, settings: &Settings, now: Time) {

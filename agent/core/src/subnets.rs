@@ -275,7 +275,7 @@ impl Subnets {
     }
 
     /// Judges the polls that were due by `heard`, up to which all replies have been handed in, and
-    /// sends the next ones.
+    /// sends the next ones. Returns how long this agent stood still, if it did.
     pub fn turn(
         &mut self,
         now: Time,
@@ -283,7 +283,7 @@ impl Subnets {
         found: &mut Vec<Finding>,
         events: &mut VecDeque<Event>,
         echoes: &mut VecDeque<Echo>,
-    ) {
+    ) -> Option<Duration> {
         let interval = self.settings.poll_interval;
         let mut stalled_for = Duration::ZERO;
         while let Some(&(due, place)) = self.queue.front() {
@@ -307,7 +307,6 @@ impl Subnets {
         }
         if !stalled_for.is_zero() {
             self.sort_queue();
-            events.push_back(Event::Stalled { late: stalled_for });
         }
         let lost: Vec<IpNet> =
             self.lost.iter().filter(|(_, due)| **due <= now).map(|(&subnet, _)| subnet).collect();
@@ -321,6 +320,7 @@ impl Subnets {
                 at,
             ));
         }
+        (!stalled_for.is_zero()).then_some(stalled_for)
     }
 
     fn judge_flow(

@@ -21,7 +21,7 @@ use std::{
 use evenkeel_core::{
     agent::Agent,
     alarm::AlarmEvent,
-    input::{Datagram, Ear, Event, Host, Input},
+    input::{Datagram, Door, Ear, Event, Host, Input},
     plan::FlowKey,
     settings::Settings,
     time::{Pretty, Time},
@@ -203,7 +203,12 @@ impl Driver {
     fn feed_traps(&mut self, batch: &Batch) {
         for (meta, bytes) in batch.iter() {
             let (source, received) = (meta.source, meta.received);
-            self.feed(&Input::Datagram(Datagram { source, received, bytes }));
+            self.feed(&Input::Datagram(Datagram {
+                source,
+                received,
+                door: Door::default(),
+                bytes,
+            }));
         }
         self.heard(Ear::Traps, batch);
     }
@@ -227,7 +232,7 @@ impl Driver {
 
     fn heard(&mut self, ear: Ear, batch: &Batch) {
         self.asked = None;
-        self.feed(&Input::Heard { ear, up_to: batch.heard, lost: batch.lost });
+        self.feed(&Input::Heard { ear, up_to: batch.heard, lost: batch.lost, limited: 0 });
     }
 
     /// Everything that enters the core enters here.

@@ -200,7 +200,10 @@ impl Inner {
                         .with_label_values(&[&*system.to_string(), &if_index.to_string(), name])
                         .set(1);
                 }
-                Object::LocalInterface { .. } | Object::Subnet(_) => {}
+                Object::LocalInterface { .. }
+                | Object::Subnet(_)
+                | Object::NotificationTarget(_)
+                | Object::Agent => {}
             }
         }
         let shown = snapshot.episodes.len().min(UNSTABLE_SERIES) as u64;

@@ -168,7 +168,7 @@ fn damaged(error: postcard::Error) -> RecordingError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use evenkeel_core::input::{Datagram, Ear};
+    use evenkeel_core::input::{Datagram, Door, Ear};
 
     #[test]
     fn what_was_recorded_is_read_back_up_to_where_it_was_cut() {
@@ -183,8 +183,13 @@ mod tests {
         };
         let source = "192.0.2.1:5000".parse().unwrap();
         let inputs = [
-            Input::Datagram(Datagram { source, received: Time::from_secs(10), bytes: b"abc" }),
-            Input::Heard { ear: Ear::Traps, up_to: Time::from_secs(11), lost: 0 },
+            Input::Datagram(Datagram {
+                source,
+                received: Time::from_secs(10),
+                door: Door::default(),
+                bytes: b"abc",
+            }),
+            Input::Heard { ear: Ear::Traps, up_to: Time::from_secs(11), lost: 0, limited: 0 },
         ];
         let mut recorder = Recorder::create(&path, &beginning).unwrap();
         for input in &inputs {

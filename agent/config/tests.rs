@@ -193,7 +193,7 @@ fn every_kind_of_value_arrives() {
     assert_eq!(config.traps.listen, ["192.0.2.1:162".parse().unwrap()]);
     assert!(!config.traps.listen_is_default);
     assert_eq!(config.traps.receive_buffer, 1_000_000);
-    let Access { communities, forwarders } = config.core.access;
+    let Access { communities, forwarders, .. } = config.core.access;
     assert_eq!(communities[0].name.as_deref(), Some(&b"a"[..]));
     assert_eq!((communities[1].name.as_ref(), communities.len()), (None, 2));
     assert_eq!(forwarders[0].to_string(), "192.0.2.5/32");

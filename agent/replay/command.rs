@@ -10,7 +10,7 @@ use anyhow::Context;
 use evenkeel_core::{
     agent::Agent,
     alarm::{AlarmEvent, Kind},
-    input::{Datagram, Ear, Event, Input},
+    input::{Datagram, Door, Ear, Event, Input},
     instability::Outcome,
     settings::{Access, Analysis, Community, Settings, Threshold, Window},
     time::{Pretty, Time},
@@ -94,7 +94,7 @@ fn replay_recording<W: Write>(
                 // asked when it was recorded.
                 if !keep_recorded {
                     let up_to = datagram.received;
-                    run.input(&Input::Heard { ear: Ear::Traps, up_to, lost: 0 })?;
+                    run.input(&Input::Heard { ear: Ear::Traps, up_to, lost: 0, limited: 0 })?;
                 }
                 run.datagram(datagram)?;
             }
@@ -113,7 +113,7 @@ fn replay_capture<W: Write>(
         // Who captured it decided what to look at.
         access: Access {
             communities: vec![Community { name: None, sources: Vec::new() }],
-            forwarders: Vec::new(),
+            ..Access::default()
         },
         ..Settings::default()
     });
@@ -130,10 +130,11 @@ fn replay_capture<W: Write>(
             let origin_ms = captured.wall_ns / 1_000_000 - received.as_millis() as i64;
             run.agent.handle(&Input::WallClock { origin_ms });
         }
-        let result =
-            run.input(&Input::Heard { ear: Ear::Traps, up_to: received, lost: 0 }).and_then(|()| {
+        let result = run
+            .input(&Input::Heard { ear: Ear::Traps, up_to: received, lost: 0, limited: 0 })
+            .and_then(|()| {
                 let (source, bytes) = (captured.source, captured.payload.as_slice());
-                run.datagram(&Datagram { source, received, bytes })
+                run.datagram(&Datagram { source, received, door: Door::default(), bytes })
             });
         failed = result.err();
     })?;
@@ -276,7 +277,7 @@ impl<W: Write> Run<W> {
     fn finish(&mut self, took: Duration) -> io::Result<()> {
         let end = self.now;
         while let Some(up_to) = self.agent.instability().next_deadline() {
-            self.input(&Input::Heard { ear: Ear::Traps, up_to, lost: 0 })?;
+            self.input(&Input::Heard { ear: Ear::Traps, up_to, lost: 0, limited: 0 })?;
         }
         if self.format == Format::Table {
             self.summary(end, took)?;

@@ -46,7 +46,7 @@ pub fn config(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Config {
     root.finish();
     let source = std::sync::Arc::clone(reader.source());
     let origin = Origin { source, subnets: subnet_origins, targets: target_origins };
-    let core = Settings { access, instability, subnets };
+    let core = Settings { access, instability, subnets, ..Settings::default() };
     Config { agent, traps, core, notifications, web, journal, origin }
 }
 

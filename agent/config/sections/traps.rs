@@ -43,7 +43,7 @@ pub fn traps(mut table: Table<'_>) -> (Traps, Access) {
     };
     let communities =
         if communities.is_empty() { Access::default().communities } else { communities };
-    (traps, Access { communities, forwarders })
+    (traps, Access { communities, forwarders, ..Access::default() })
 }
 
 /// The listen addresses. One that a wildcard of the same port and family covers can't be bound

@@ -80,6 +80,7 @@ mod tests {
                 community("core", &["2001:db8::/32"]),
             ],
             forwarders: vec!["192.0.2.5/32".parse().unwrap()],
+            ..Access::default()
         }
     }
 

@@ -12,13 +12,13 @@ use crate::{
     alarms::Alarms,
     counters::{Counters, RejectedLog},
     finding::Finding,
-    input::{Datagram, Ear, Echo, Event, Input, Reply},
+    input::{Answer, Datagram, Ear, Echo, Event, Input, Reply, Taken},
     instability::{Instability, Outcome},
     settings::Settings,
     state::{Record, RecordKey, State},
     subnets::Subnets,
     time::Time,
-    trap::{Form, Trap},
+    trap::Trap,
 };
 
 /// All that is watched.
@@ -34,6 +34,8 @@ pub struct Agent {
     found: Vec<Finding>,
     events: VecDeque<Event>,
     echoes: VecDeque<Echo>,
+    answers: VecDeque<Answer>,
+    taken: VecDeque<Taken>,
 }
 
 impl Agent {
@@ -51,6 +53,8 @@ impl Agent {
             found: Vec::new(),
             events: VecDeque::new(),
             echoes: VecDeque::new(),
+            answers: VecDeque::new(),
+            taken: VecDeque::new(),
         }
     }
 
@@ -93,7 +97,7 @@ impl Agent {
             Input::Heard { ear: Ear::Traps, up_to, .. } => {
                 self.instability.expire(*up_to, &mut self.found);
             }
-            Input::Heard { ear: Ear::Replies, up_to, lost } => {
+            Input::Heard { ear: Ear::Replies, up_to, lost, .. } => {
                 self.replies_heard = self.replies_heard.max(*up_to);
                 if *lost > 0 {
                     self.subnets.spoil();
@@ -104,6 +108,7 @@ impl Agent {
                 self.subnets.set_host(host.clone(), *now, &mut self.found, &mut self.events);
             }
             Input::Settings { settings, now } => self.reload(settings, *now),
+            Input::Replayed(_) | Input::Target { .. } => {}
             Input::WallClock { origin_ms } => self.alarms.set_wall_clock(*origin_ms),
         }
         self.conclude();
@@ -112,7 +117,7 @@ impl Agent {
     /// The one way of a datagram: decode it, ask who may send it and for whom it speaks, and judge
     /// it.
     fn datagram(&mut self, datagram: &Datagram<'_>) {
-        let Datagram { source, received, bytes } = *datagram;
+        let Datagram { source, received, bytes, .. } = *datagram;
         self.counters.datagrams += 1;
         self.counters.octets += bytes.len() as u64;
         let trap = match Trap::decode(bytes) {
@@ -126,7 +131,7 @@ impl Agent {
             self.counters.refused[refused as usize] += 1;
             return self.reject(datagram, refused.name());
         }
-        self.counters.informs += u64::from(trap.form == Form::Inform);
+        self.counters.informs += u64::from(trap.form.is_inform());
         let system = self.settings.access.system(&trap, source.ip());
         let outcome = self.instability.trap(&trap, system, received, &mut self.found);
         self.counters.outcomes[outcome as usize] += 1;
@@ -187,6 +192,16 @@ impl Agent {
     /// The next echo to send.
     pub fn poll_transmit(&mut self) -> Option<Echo> {
         self.echoes.pop_front()
+    }
+
+    /// The next answer to send.
+    pub fn poll_answer(&mut self) -> Option<Answer> {
+        self.answers.pop_front()
+    }
+
+    /// The next trap that goes on.
+    pub fn poll_taken(&mut self) -> Option<Taken> {
+        self.taken.pop_front()
     }
 
     /// When something is next to be judged or sent. It may be too early, never too late.

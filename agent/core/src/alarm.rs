@@ -31,16 +31,22 @@ pub enum Kind {
     InterfaceIpDown,
     /// No local interface carries a subnet at the IP level (SUBN-7).
     SubnetDown,
+    /// A notification target does not answer (TRAP-11).
+    NotificationTargetUnreachable,
+    /// This agent drops or throttles its input (TRAP-6).
+    Overload,
 }
 
 impl Kind {
     /// Every kind that this version raises, in the order of the specification's table.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 7] = [
         Kind::SystemUnstable,
         Kind::InterfaceUnstable,
         Kind::InterfaceDown,
         Kind::InterfaceIpDown,
         Kind::SubnetDown,
+        Kind::NotificationTargetUnreachable,
+        Kind::Overload,
     ];
 
     /// The name that metrics, the journal and the configuration use.
@@ -51,6 +57,8 @@ impl Kind {
             Kind::InterfaceDown => "interface_down",
             Kind::InterfaceIpDown => "interface_ip_down",
             Kind::SubnetDown => "subnet_down",
+            Kind::NotificationTargetUnreachable => "notification_target_unreachable",
+            Kind::Overload => "overload",
         }
     }
 
@@ -62,11 +70,12 @@ impl Kind {
     /// The severity that an alarm of this kind is raised with.
     pub const fn severity(self) -> Severity {
         match self {
-            Kind::SystemUnstable | Kind::InterfaceUnstable | Kind::InterfaceIpDown => {
-                Severity::Major
-            }
+            Kind::SystemUnstable
+            | Kind::InterfaceUnstable
+            | Kind::InterfaceIpDown
+            | Kind::NotificationTargetUnreachable => Severity::Major,
             Kind::InterfaceDown => Severity::Minor,
-            Kind::SubnetDown => Severity::Critical,
+            Kind::SubnetDown | Kind::Overload => Severity::Critical,
         }
     }
 }
@@ -137,6 +146,10 @@ pub enum Object {
     },
     /// A subnet that this host has, or should have, an address on.
     Subnet(IpNet),
+    /// A notification target, by its name.
+    NotificationTarget(String),
+    /// This agent.
+    Agent,
 }
 
 impl fmt::Display for Object {
@@ -146,6 +159,8 @@ impl fmt::Display for Object {
             Object::Interface { system, if_index } => write!(f, "{system} ifIndex {if_index}"),
             Object::LocalInterface { interface, subnet } => write!(f, "{interface} on {subnet}"),
             Object::Subnet(subnet) => write!(f, "{subnet}"),
+            Object::NotificationTarget(name) => f.write_str(name),
+            Object::Agent => f.write_str("this agent"),
         }
     }
 }
@@ -212,6 +227,9 @@ pub struct Episode {
     pub unstable_time: Duration,
     /// The quiet that ends the episode, counted from *last*.
     pub stable_time: Duration,
+    /// Traps of the object that were not forwarded while it was unstable (TRAP-8).
+    #[serde(default)]
+    pub suppressed: u64,
 }
 
 /// Why an alarm was cleared.

@@ -124,6 +124,10 @@ fn raised_text(finding: &Finding) -> String {
         Kind::InterfaceDown => format!("interface {object} is down: linkDown received"),
         Kind::InterfaceIpDown => format!("{object} is down at the IP level: {detail}"),
         Kind::SubnetDown => format!("subnet {object} is down: {detail}"),
+        Kind::NotificationTargetUnreachable => {
+            format!("notification target {object} is unreachable: {detail}")
+        }
+        Kind::Overload => format!("{object} is overloaded: {detail}"),
     }
 }
 
@@ -143,6 +147,10 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
         Kind::InterfaceDown => format!("interface {object} is no longer down"),
         Kind::InterfaceIpDown => format!("{object} is no longer down at the IP level"),
         Kind::SubnetDown => format!("subnet {object} is no longer down"),
+        Kind::NotificationTargetUnreachable => {
+            format!("notification target {object} can be reached again")
+        }
+        Kind::Overload => format!("{object} is no longer overloaded"),
     };
     let why = match (reason, finding.kind, finding.episode) {
         (ClearReason::Ended, _, Some(episode)) => format!(
@@ -152,6 +160,8 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
             Pretty(rounded(episode.unstable_time)),
         ),
         (ClearReason::Ended, Kind::InterfaceDown, _) => "linkUp received".to_owned(),
+        (ClearReason::Ended, Kind::NotificationTargetUnreachable, _) => "it answers".to_owned(),
+        (ClearReason::Ended, Kind::Overload, _) => "nothing more was dropped".to_owned(),
         (ClearReason::Ended, _, _) => "polls are answered".to_owned(),
         (ClearReason::Superseded, ..) => "it is unstable, which says more".to_owned(),
         (ClearReason::TurnedOff, ..) => "the configuration turned it off".to_owned(),

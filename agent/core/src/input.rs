@@ -11,8 +11,14 @@ use std::{
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::{alarm::AlarmEvent, settings::Settings, time::Time};
+use crate::{
+    alarm::{AlarmEvent, System},
+    settings::Settings,
+    time::{Time, WallTime},
+    trap::Form,
+};
 
 /// One thing that happened outside.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +41,20 @@ pub enum Input<'a> {
         /// How many datagrams were lost at this host since it said so last: what was not heard for
         /// that reason is no evidence.
         lost: u64,
+        /// How many datagrams it dropped since then, as their source had sent too many (TRAP-6).
+        limited: u64,
+    },
+    /// A trap of the spool that was taken in by an earlier run, whose records may not have it: it is
+    /// judged, and neither answered nor forwarded again.
+    Replayed(Box<Taken>),
+    /// A notification target has stopped to answer, or answers again (TRAP-11).
+    Target {
+        /// Its name.
+        name: String,
+        /// Why it counts as unreachable; nothing if it can be reached.
+        unreachable: Option<String>,
+        /// When.
+        now: Time,
     },
     /// Time has gone by: send what is due.
     Now(Time),
@@ -67,9 +87,68 @@ pub struct Datagram<'a> {
     pub source: SocketAddr,
     /// When the kernel received it.
     pub received: Time,
+    /// Where it came to.
+    pub door: Door,
     /// The UDP payload.
     #[serde(borrow)]
     pub bytes: &'a [u8],
+}
+
+/// Where a datagram came to: what an answer must leave by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// Which of the trap sockets, in the order in which they are configured.
+    pub socket: u16,
+    /// The address that it was sent to, where that is known.
+    pub local: Option<IpAddr>,
+    /// The index of the interface that it came by, where that is known.
+    pub interface: Option<u32>,
+}
+
+/// What goes back to the sender of an inform or of an SNMPv3 request: a Response or a Report. Taken by
+/// [`Agent::poll_answer`](crate::agent::Agent::poll_answer).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What it leaves by, with the address that the request was sent to as its source.
+    pub door: Door,
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// The message.
+    pub bytes: Vec<u8>,
+    /// It may leave only when the spool has this number, and all before it, safely on the disk
+    /// (TRAP-5). Nothing for a Report, which leaves at once.
+    pub after: Option<u64>,
+}
+
+/// A trap that was taken in, and that goes on to the spool, to notification targets or to both. Taken
+/// by [`Agent::poll_taken`](crate::agent::Agent::poll_taken).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Its number in the spool, which goes up by one from 1 and on over restarts. Nothing if it need
+    /// not be spooled: it is no inform, and no target that acknowledges is sent it.
+    pub number: Option<u64>,
+    /// When it was received.
+    pub received: Time,
+    /// The same on the wall clock.
+    pub wall: WallTime,
+    /// Who sent it.
+    pub source: SocketAddr,
+    /// Whose it is.
+    pub system: System,
+    /// The form that it came in.
+    pub form: Form,
+    /// The low 32 bits of the request-id, which an SNMPv1 trap does not have.
+    pub request_id: Option<u32>,
+    /// The community, or the security name of SNMPv3.
+    pub community: Vec<u8>,
+    /// The varbinds of its SNMPv2 form, encoded one after the other: sysUpTime.0 and snmpTrapOID.0
+    /// first (RFC 3584, 3.1).
+    pub varbinds: Vec<u8>,
+    /// The datagram as it came, if a target is sent it byte for byte.
+    pub original: Option<Vec<u8>>,
+    /// The notification targets that it goes to: places in
+    /// [`Forwarding::targets`](crate::settings::Forwarding::targets), as they are in force.
+    pub targets: SmallVec<[u16; 4]>,
 }
 
 /// The two sources whose events are judged against deadlines.

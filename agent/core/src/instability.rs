@@ -379,6 +379,7 @@ impl Instability {
                             threshold: 0,
                             unstable_time: unstable.unstable_time(),
                             stable_time: Duration::ZERO,
+                            suppressed: 0,
                         });
                         found.push(cleared);
                     }
@@ -497,7 +498,10 @@ impl Instability {
         let key = match *object {
             Object::System(system) => RecordKey { system, if_index: 0 },
             Object::Interface { system, if_index } => RecordKey { system, if_index },
-            Object::LocalInterface { .. } | Object::Subnet(_) => return None,
+            Object::LocalInterface { .. }
+            | Object::Subnet(_)
+            | Object::NotificationTarget(_)
+            | Object::Agent => return None,
         };
         let slot = self.objects.find(key)?;
         self.objects.keep(slot);
@@ -657,7 +661,10 @@ const fn key_of(object: &Object) -> Option<RecordKey> {
     match *object {
         Object::System(system) => Some(RecordKey { system, if_index: 0 }),
         Object::Interface { system, if_index } => Some(RecordKey { system, if_index }),
-        Object::LocalInterface { .. } | Object::Subnet(_) => None,
+        Object::LocalInterface { .. }
+        | Object::Subnet(_)
+        | Object::NotificationTarget(_)
+        | Object::Agent => None,
     }
 }
 
@@ -672,6 +679,7 @@ fn episode(unstable: &Unstable, analysis: Analysis) -> Episode {
         threshold: analysis.threshold.get(),
         unstable_time: unstable.unstable_time(),
         stable_time: unstable.stable_time(analysis.window),
+        suppressed: 0,
     }
 }
 

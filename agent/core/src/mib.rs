@@ -334,6 +334,8 @@ pub const fn kind_number(kind: Kind) -> u8 {
         Kind::InterfaceDown => 3,
         Kind::InterfaceIpDown => 5,
         Kind::SubnetDown => 6,
+        Kind::NotificationTargetUnreachable => 15,
+        Kind::Overload => 16,
     }
 }
 

@@ -181,7 +181,11 @@ fn field(
             Object::Interface { if_index, .. } => {
                 i64::from(i32::try_from(*if_index).unwrap_or(i32::MAX))
             }
-            Object::System(_) | Object::LocalInterface { .. } | Object::Subnet(_) => 0,
+            Object::System(_)
+            | Object::LocalInterface { .. }
+            | Object::Subnet(_)
+            | Object::NotificationTarget(_)
+            | Object::Agent => 0,
         }),
 
         Field::TrapCount => {
@@ -194,8 +198,10 @@ fn field(
         Field::TrapWindow => millis(value, episode.map(|episode| episode.window)),
         Field::UnstableTime => millis(value, episode.map(|episode| episode.unstable_time)),
         Field::StableTime => millis(value, episode.map(|episode| episode.stable_time)),
-        // Nothing is forwarded yet (TRAP-8), so nothing is held back.
-        Field::SuppressedCount => value.unsigned(tag::GAUGE32, 0),
+        Field::SuppressedCount => {
+            let suppressed = episode.map_or(0, |episode| episode.suppressed);
+            value.unsigned(tag::GAUGE32, u32::try_from(suppressed).unwrap_or(u32::MAX));
+        }
         // The low 32 bits, as the MIB says.
         Field::Sequence => value.unsigned(tag::GAUGE32, seq as u32),
     }
@@ -204,21 +210,31 @@ fn field(
 fn system(object: &Object) -> Option<IpAddr> {
     match object {
         Object::System(system) | Object::Interface { system, .. } => Some(system.0),
-        Object::LocalInterface { .. } | Object::Subnet(_) => None,
+        Object::LocalInterface { .. }
+        | Object::Subnet(_)
+        | Object::NotificationTarget(_)
+        | Object::Agent => None,
     }
 }
 
 fn subnet(alarm: &Alarm) -> Option<&IpNet> {
     match &alarm.object {
         Object::LocalInterface { subnet, .. } | Object::Subnet(subnet) => Some(subnet),
-        Object::System(_) | Object::Interface { .. } => None,
+        Object::System(_)
+        | Object::Interface { .. }
+        | Object::NotificationTarget(_)
+        | Object::Agent => None,
     }
 }
 
 fn local_interface(alarm: &Alarm) -> &str {
     match &alarm.object {
         Object::LocalInterface { interface, .. } => interface,
-        Object::System(_) | Object::Interface { .. } | Object::Subnet(_) => "",
+        Object::System(_)
+        | Object::Interface { .. }
+        | Object::Subnet(_)
+        | Object::NotificationTarget(_)
+        | Object::Agent => "",
     }
 }
 
@@ -339,6 +355,7 @@ mod tests {
             threshold: 2,
             unstable_time: Duration::from_millis(20_250),
             stable_time: Duration::from_secs(60),
+            suppressed: 0,
         });
         event
     }
@@ -540,6 +557,7 @@ mod tests {
             threshold: u16::MAX,
             unstable_time: Duration::MAX,
             stable_time: Duration::MAX,
+            suppressed: 0,
         });
         let values = values(&event);
         for place in [17, 18, 20, 21] {
@@ -561,6 +579,7 @@ mod tests {
             threshold: u16::MAX,
             unstable_time: Duration::MAX,
             stable_time: Duration::MAX,
+            suppressed: 0,
         });
         encode_v2c(&root, &vec![b'c'; community], i32::MAX, u32::MAX, u64::MAX, &long, &event)
     }
@@ -597,6 +616,7 @@ mod tests {
                 threshold: 3,
                 unstable_time: Duration::ZERO,
                 stable_time: Duration::ZERO,
+                suppressed: 0,
             });
             let root = RootOid::default();
             let bytes = encode_v2c(&root, b"c", request_id, ticks, seq, &agent, &event);

@@ -8,6 +8,8 @@ use std::{net::IpAddr, num::NonZeroU8, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::usm::{KnownEngine, User};
+
 /// Everything that a reload can change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Settings {
@@ -17,6 +19,8 @@ pub struct Settings {
     pub instability: Instability,
     /// What is polled (SUBN-1).
     pub subnets: Subnets,
+    /// Which traps go on to which notification targets (TRAP-8).
+    pub forwarding: Forwarding,
 }
 
 /// Who may send traps (TRAP-3) and who may speak for others (TRAP-2).
@@ -27,6 +31,17 @@ pub struct Access {
     /// Senders that are trusted to speak for other systems, by `snmpTrapAddress.0` or the v1
     /// agent address.
     pub forwarders: Vec<IpNet>,
+    /// Who may send by SNMPv3.
+    pub users: Vec<User>,
+    /// Engines whose system is known; every other speaks for the address that it sends from.
+    pub engines: Vec<KnownEngine>,
+    /// How many engines are remembered at most (TRAP-6).
+    pub max_engines: u32,
+}
+
+impl Access {
+    /// More than the devices of the largest networks that were asked for, at some 500 bytes each.
+    pub const DEFAULT_MAX_ENGINES: u32 = 50_000;
 }
 
 /// One community string and where it may come from.
@@ -50,8 +65,77 @@ impl Default for Access {
                 ],
             }],
             forwarders: Vec::new(),
+            users: Vec::new(),
+            engines: Vec::new(),
+            max_engines: Access::DEFAULT_MAX_ENGINES,
         }
     }
+}
+
+/// Which traps go on to which notification targets (TRAP-8). Empty by default, as there are no
+/// targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forwarding {
+    /// Every notification target that a rule may name, at most 64.
+    pub targets: Vec<ForwardTarget>,
+    /// The first rule that fits a trap wins. A trap that none fits goes nowhere.
+    pub rules: Vec<ForwardRule>,
+    /// The agent's own mark, by which a trap that it has forwarded is known when it comes back
+    /// (TRAP-9): the octets of its engine ID. Empty: nothing is known by it.
+    pub mark: Vec<u8>,
+}
+
+/// A notification target, as far as forwarding asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardTarget {
+    /// Its name.
+    pub name: String,
+    /// It acknowledges, so what goes there is spooled until it has.
+    pub durable: bool,
+    /// It is sent the original datagram, byte for byte, from its original source address (TRAP-9).
+    pub original: bool,
+}
+
+/// A rule of forwarding. A list that is empty asks nothing; of a list that is not, one entry must
+/// fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardRule {
+    /// Prefixes of snmpTrapOID, as sub-identifiers: 1.3.6.1.6.3.1.1.5 fits all six standard traps.
+    pub traps: Vec<Vec<u32>>,
+    /// Prefixes of the system's address.
+    pub systems: Vec<IpNet>,
+    /// Names of groups of the instability analysis (INST-12) that the trap's object is in.
+    pub groups: Vec<String>,
+    /// States of the trap's object.
+    pub states: Vec<ObjectState>,
+    /// What becomes of the traps of an unstable object.
+    pub during_unstable: DuringUnstable,
+    /// Where it goes: places in [`Forwarding::targets`]. Empty: nowhere.
+    pub targets: Vec<u16>,
+}
+
+/// The state of the object that a trap is about, once the trap itself has been judged. A trap that is
+/// about no interface or that is no restart trap is about its system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectState {
+    /// Neither of the others.
+    Stable,
+    /// Unstable.
+    Unstable,
+    /// An interface whose last link trap was linkDown.
+    Down,
+}
+
+/// What becomes of the traps of an object that was unstable already when they came (TRAP-8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DuringUnstable {
+    /// They are held back and counted; the clear tells how many they were.
+    #[default]
+    Suppress,
+    /// They go on.
+    Forward,
 }
 
 /// The trap window: 1 s to 3600 s, as one longer than the longest stable time makes no sense

@@ -6,6 +6,8 @@
 
 use std::net::Ipv4Addr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     ber::{self, BerError, Reader, tag},
     ber_writer::{Writer, base128},
@@ -63,7 +65,7 @@ pub struct Trap<'a> {
 }
 
 /// How a trap came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Form {
     /// An SNMPv1 Trap-PDU (RFC 1157).
     V1,
@@ -71,6 +73,31 @@ pub enum Form {
     V2c,
     /// An InformRequest-PDU under SNMPv2c.
     Inform,
+    /// An SNMPv2-Trap-PDU under SNMPv3 (RFC 3412).
+    V3,
+    /// An InformRequest-PDU under SNMPv3.
+    V3Inform,
+}
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Form; 5] = [Form::V1, Form::V2c, Form::Inform, Form::V3, Form::V3Inform];
+
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Form::V1 => "v1_trap",
+            Form::V2c => "v2c_trap",
+            Form::Inform => "v2c_inform",
+            Form::V3 => "v3_trap",
+            Form::V3Inform => "v3_inform",
+        }
+    }
+
+    /// Whether its sender waits for a Response.
+    pub const fn is_inform(self) -> bool {
+        matches!(self, Form::Inform | Form::V3Inform)
+    }
 }
 
 /// What a trap tells, as far as a rule asks.

@@ -117,7 +117,7 @@ impl Lab {
             }
             if due.is_some_and(|due| due <= self.now) {
                 let lost = std::mem::take(&mut self.lost);
-                self.feed(&Input::Heard { ear: Ear::Replies, up_to: self.now, lost });
+                self.feed(&Input::Heard { ear: Ear::Replies, up_to: self.now, lost, limited: 0 });
                 self.feed(&Input::Now(self.now));
             }
         }

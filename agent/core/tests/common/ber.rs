@@ -123,6 +123,9 @@ impl Message {
             Form::V1 => (0, self.pdu_v1()),
             Form::V2c => (1, self.pdu_v2(0xa7)),
             Form::Inform => (1, self.pdu_v2(0xa6)),
+            Form::V3 | Form::V3Inform => {
+                unreachable!("SNMPv3 messages have a builder of their own")
+            }
         };
         nest(0x30, &[number(2, version), octets(&self.community), pdu])
     }

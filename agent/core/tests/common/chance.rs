@@ -5,7 +5,9 @@ use std::{net::IpAddr, time::Duration};
 
 use evenkeel_core::{
     agent::Agent,
-    input::{Datagram, Ear, Echo, Event, Host, HostInterface, Input, Reply, SendFailed, Verdict},
+    input::{
+        Datagram, Door, Ear, Echo, Event, Host, HostInterface, Input, Reply, SendFailed, Verdict,
+    },
     settings::{
         Analysis, Group, GroupSettings, Match, Polled, Require, Settings, Subnet, Threshold, Window,
     },
@@ -143,7 +145,7 @@ impl World {
             Op::Bytes(ref bytes) => self.datagram([10, 0, 0, 1].into(), now, bytes),
             Op::Heard(millis, lost) => {
                 for ear in [Ear::Traps, Ear::Replies] {
-                    self.feed(&Input::Heard { ear, up_to: ago(millis), lost });
+                    self.feed(&Input::Heard { ear, up_to: ago(millis), lost, limited: 0 });
                 }
             }
             Op::Now => self.feed(&Input::Now(now)),
@@ -212,7 +214,7 @@ impl World {
 
     fn datagram(&mut self, source: IpAddr, received: Time, bytes: &[u8]) {
         let source = (source, 162).into();
-        self.feed(&Input::Datagram(Datagram { source, received, bytes }));
+        self.feed(&Input::Datagram(Datagram { source, received, door: Door::default(), bytes }));
     }
 
     fn echo(&self, before: usize) -> Option<Echo> {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use evenkeel_core::{
     agent::Agent,
-    input::{Datagram, Ear, Event, Input},
+    input::{Datagram, Door, Ear, Event, Input},
     settings::{Access, Community, Settings},
     state::State,
     time::Time,
@@ -29,7 +29,7 @@ pub fn cases(cases: u32) -> ProptestConfig {
 /// Settings that let anyone send, with the shipped analysis.
 pub fn open_settings() -> Settings {
     let anyone = Community { name: None, sources: Vec::new() };
-    let access = Access { communities: vec![anyone], forwarders: Vec::new() };
+    let access = Access { communities: vec![anyone], ..Access::default() };
     Settings { access, ..Settings::default() }
 }
 
@@ -65,12 +65,12 @@ impl Sim {
     /// A datagram.
     pub fn datagram(&mut self, source: IpAddr, received: Time, bytes: &[u8]) {
         let source = (source, 40_000).into();
-        self.feed(&Input::Datagram(Datagram { source, received, bytes }));
+        self.feed(&Input::Datagram(Datagram { source, received, door: Door::default(), bytes }));
     }
 
     /// All traps received before `up_to` have been handed in.
     pub fn heard(&mut self, up_to: Time) {
-        self.feed(&Input::Heard { ear: Ear::Traps, up_to, lost: 0 });
+        self.feed(&Input::Heard { ear: Ear::Traps, up_to, lost: 0, limited: 0 });
     }
 
     /// Stops the agent at `stop` and begins another with a copy of its state at `now`, all of the

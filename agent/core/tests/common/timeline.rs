@@ -190,7 +190,7 @@ fn trap_of(
         source = via.parse().expect("an address");
         match form {
             Form::V1 => message.agent_address = address.octets(),
-            Form::V2c | Form::Inform => {
+            Form::V2c | Form::Inform | Form::V3 | Form::V3Inform => {
                 let value = tlv(0x40, &address.octets());
                 message.varbinds.push(varbind(&SNMP_TRAP_ADDRESS, value));
             }

@@ -22,12 +22,20 @@ pub mod tag {
     pub const GAUGE32: u8 = 0x42;
     /// TimeTicks.
     pub const TIME_TICKS: u8 = 0x43;
+    /// Counter64, which SNMPv1 does not have.
+    pub const COUNTER64: u8 = 0x46;
+    /// GetRequest-PDU.
+    pub const GET: u8 = 0xa0;
+    /// Response-PDU.
+    pub const RESPONSE: u8 = 0xa2;
     /// InformRequest-PDU.
     pub const INFORM: u8 = 0xa6;
     /// SNMPv2-Trap-PDU.
     pub const TRAP_V2: u8 = 0xa7;
     /// Trap-PDU of SNMPv1.
     pub const TRAP_V1: u8 = 0xa4;
+    /// Report-PDU.
+    pub const REPORT: u8 = 0xa8;
 }
 
 /// Why octets are not BER that we take.

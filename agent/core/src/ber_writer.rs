@@ -35,6 +35,11 @@ impl Writer {
         Writer::default()
     }
 
+    /// An empty buffer with room for so many octets.
+    pub fn with_capacity(octets: usize) -> Writer {
+        Writer { bytes: Vec::with_capacity(octets) }
+    }
+
     /// What was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -58,9 +63,14 @@ impl Writer {
 
     /// A value with this tag whose content is encoded already.
     pub fn element(&mut self, tag: u8, content: &[u8]) {
-        self.bytes.push(tag);
-        self.length(content.len());
+        self.head(tag, content.len());
         self.bytes.extend_from_slice(content);
+    }
+
+    /// The tag and the length of a value whose content, of so many octets, is written next.
+    pub fn head(&mut self, tag: u8, length: usize) {
+        self.bytes.push(tag);
+        self.length(length);
     }
 
     /// Whole elements that are encoded already.

@@ -7,3 +7,4 @@ mod properties;
 mod replay;
 mod subnets;
 mod timelines;
+mod usm;

@@ -78,7 +78,7 @@ impl FromStr for EngineId {
         let digits = text.strip_prefix("0x").or(text.strip_prefix("0X")).unwrap_or(text);
         let digits: Vec<u8> =
             digits.bytes().filter(|digit| !matches!(digit, b':' | b' ' | b'-')).collect();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(BadEngineId);
         }
         let octets: Option<Vec<u8>> = digits

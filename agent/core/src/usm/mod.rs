@@ -1,12 +1,33 @@
 //! The User-based Security Model of SNMPv3 (RFC 3414, RFC 3826, RFC 7860; TRAP-4).
+//!
+//! | file | job |
+//! |---|---|
+//! | `engine_id.rs` | the identity of an engine |
+//! | `keys.rs` | passphrases to localised keys |
+//! | `crypto.rs` | digests and ciphers with the keys of one user at one engine |
+//! | `message.rs` | messages in and out |
+//! | `window.rs` | one machine: is a message timely? |
+//! | `engines.rs` | the bounded table of other engines |
+//! | `step.rs` | at which step a message was refused |
+//! | `receive.rs` | puts those together: what is believed, and what is answered |
 
+mod crypto;
 pub mod engine_id;
+mod engines;
+pub mod keys;
+pub mod message;
+pub mod receive;
+mod step;
+pub mod window;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crypto::SessionKeys;
 pub use engine_id::EngineId;
+pub use receive::{Opened, Refusal, ReplyTo, Usm, UsmStats};
+pub use step::Step;
 
 /// How well a message is protected (RFC 3411, 3.4.3), the weakest first.
 #[derive(

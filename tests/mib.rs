@@ -30,7 +30,8 @@ fn smilint_would_have_complained() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let broken = directory.path().join("EVENKEEL-MIB.txt");
     let text = fs::read_to_string(repository("mibs/EVENKEEL-MIB.txt")).expect("the MIB");
-    fs::write(&broken, text.replacen("evenkeelAlarmId", "evenkeelAlarmIdentity", 1)).expect("room");
+    fs::write(&broken, text.replacen("\nevenkeelAlarmId", "\nevenkeelAlarmIdentity", 1))
+        .expect("room");
     assert_ne!(smilint(&broken), "");
 }
 

@@ -66,10 +66,10 @@ impl RootOid {
     /// iso.org.dod.internet.private.enterprises.
     const ENTERPRISES: [u32; 6] = [1, 3, 6, 1, 4, 1];
 
-    /// A root is in every varbind of a notification. With 20 octets, 26 objects and the longest
-    /// values a notification still fits into its 1400 octets; an arc of an enterprise takes 8 to
-    /// 12 and so leaves room.
-    const MAX_OCTETS: usize = 20;
+    /// A root is in every varbind of a notification. With 16 octets, 34 objects, the longest values
+    /// and the largest header of SNMPv3, a notification still has its 1400 octets with 16 or more for
+    /// each text; an arc of an enterprise takes 8 to 12 and so leaves room.
+    const MAX_OCTETS: usize = 16;
 
     /// The sub-identifiers.
     pub fn arcs(&self) -> &[u32] {
@@ -174,7 +174,7 @@ impl fmt::Display for BadRoot {
             BadRoot::Example => {
                 "enterprise number 32473 is for documents only (RFC 5612); use your own"
             }
-            BadRoot::TooLong => "too long to be in every varbind; use at most 20 octets in BER",
+            BadRoot::TooLong => "too long to be in every varbind; use at most 16 octets in BER",
         })
     }
 }
@@ -248,6 +248,14 @@ pub enum Field {
     AgentName,
     AgentRole,
     Sequence,
+    NotificationTarget,
+    Component,
+    OtherAddressType,
+    OtherAddress,
+    OtherIfIndex,
+    OtherIfName,
+    PeerGroup,
+    MateName,
 }
 
 /// One object of the MIB.
@@ -276,7 +284,7 @@ pub const MAX_NAME: usize = 64;
 
 /// Every object, in the order in which a notification carries them. All are always there, as most
 /// NMSs address a varbind by its position.
-pub const FIELDS: [Object; 26] = [
+pub const FIELDS: [Object; 34] = [
     object(Field::Id, "evenkeelAlarmId", 1, "DisplayString (SIZE (16))"),
     object(Field::Kind, "evenkeelAlarmKind", 2, "EvenkeelKind"),
     object(Field::Severity, "evenkeelAlarmSeverity", 3, "EvenkeelSeverity"),
@@ -289,21 +297,43 @@ pub const FIELDS: [Object; 26] = [
     object(Field::AddressType, "evenkeelAddressType", 10, "InetAddressType"),
     object(Field::Address, "evenkeelAddress", 11, "InetAddress"),
     object(Field::IfIndex, "evenkeelIfIndex", 12, "InterfaceIndexOrZero"),
-    object(Field::IfName, "evenkeelIfName", 13, "SnmpAdminString (SIZE (0..64))"),
+    object(Field::IfName, "evenkeelIfName", 13, NAME),
     object(Field::SubnetType, "evenkeelSubnetType", 14, "InetAddressType"),
     object(Field::Subnet, "evenkeelSubnet", 15, "InetAddress"),
     object(Field::SubnetPrefixLength, "evenkeelSubnetPrefixLength", 16, "InetAddressPrefixLength"),
-    object(Field::LocalInterface, "evenkeelLocalInterface", 17, "SnmpAdminString (SIZE (0..64))"),
+    object(Field::LocalInterface, "evenkeelLocalInterface", 17, NAME),
     object(Field::TrapCount, "evenkeelTrapCount", 18, "Unsigned32"),
     object(Field::TrapWindow, "evenkeelTrapWindow", 19, "Unsigned32"),
     object(Field::Threshold, "evenkeelThreshold", 20, "Unsigned32"),
     object(Field::UnstableTime, "evenkeelUnstableTime", 21, "Unsigned32"),
     object(Field::StableTime, "evenkeelStableTime", 22, "Unsigned32"),
     object(Field::SuppressedCount, "evenkeelSuppressedCount", 23, "Unsigned32"),
-    object(Field::AgentName, "evenkeelAgentName", 24, "SnmpAdminString (SIZE (0..64))"),
+    object(Field::AgentName, "evenkeelAgentName", 24, NAME),
     object(Field::AgentRole, "evenkeelAgentRole", 25, "EvenkeelRole"),
     object(Field::Sequence, "evenkeelSequence", 26, "Unsigned32"),
+    object(Field::NotificationTarget, "evenkeelNotificationTarget", 27, NAME),
+    object(Field::Component, "evenkeelComponent", 28, NAME),
+    object(Field::OtherAddressType, "evenkeelOtherAddressType", 29, "InetAddressType"),
+    object(Field::OtherAddress, "evenkeelOtherAddress", 30, "InetAddress"),
+    object(Field::OtherIfIndex, "evenkeelOtherIfIndex", 31, "InterfaceIndexOrZero"),
+    object(Field::OtherIfName, "evenkeelOtherIfName", 32, NAME),
+    object(Field::PeerGroup, "evenkeelPeerGroup", 33, NAME),
+    object(Field::MateName, "evenkeelMateName", 34, NAME),
 ];
+
+/// The SYNTAX of what has at most [`MAX_NAME`] octets.
+const NAME: &str = "SnmpAdminString (SIZE (0..64))";
+
+/// evenkeelForwardedBy: the name, the last arc below [`OBJECTS`] and the SYNTAX of the mark on
+/// forwarded traps.
+pub const FORWARDED_BY: (&str, u32, &str) = ("evenkeelForwardedBy", 35, "SnmpEngineID");
+
+/// The name of the varbind that marks a trap as forwarded by the agent whose engine ID is its value
+/// (TRAP-9): the content octets of the OID.
+pub fn forwarded_by(root: &RootOid) -> Vec<u8> {
+    oid_value(&root.child(&[OBJECTS, FORWARDED_BY.1, 0]))
+        .expect("a root is an OID, and far below 128 arcs long")
+}
 
 /// Every kind of the specification's table, in its order: the numbers of EvenkeelKind from 1 on.
 /// The MIB has them all from the start, so that a later agent needs no new MIB.
@@ -398,6 +428,11 @@ mod tests {
                 let oid = root.child(&[OBJECTS, object.id]);
                 (object.name.to_owned(), oid, spaced(object.syntax))
             })
+            .chain([(
+                FORWARDED_BY.0.to_owned(),
+                root.child(&[OBJECTS, FORWARDED_BY.1]),
+                FORWARDED_BY.2.to_owned(),
+            )])
             .collect();
         assert_eq!(objects, coded);
 
@@ -415,6 +450,60 @@ mod tests {
 
         let grouped: Vec<_> = module.of("OBJECT-GROUP").map(|(_, body)| body).collect();
         assert_eq!(listed(grouped[0], "OBJECTS"), names);
+        assert_eq!(listed(grouped[1], "OBJECTS"), [FORWARDED_BY.0]);
+        assert_eq!(grouped.len(), 2);
+    }
+
+    #[test]
+    fn trap_12_an_object_keeps_its_place_and_its_number() {
+        // NMSs have rules on these positions: a new object comes behind the others.
+        for (place, name) in [
+            (0, "evenkeelAlarmId"),
+            (6, "evenkeelAlarmObject"),
+            (10, "evenkeelAddress"),
+            (16, "evenkeelLocalInterface"),
+            (25, "evenkeelSequence"),
+            (26, "evenkeelNotificationTarget"),
+            (33, "evenkeelMateName"),
+        ] {
+            assert_eq!(FIELDS[place].name, name);
+        }
+        for (object, id) in FIELDS.iter().zip(1..) {
+            assert_eq!(object.id, id, "{}", object.name);
+        }
+    }
+
+    /// TRAP-12: every kind of the specification's table says in the MIB which objects it fills, and
+    /// these are there.
+    #[test]
+    fn every_kind_has_objects_for_what_it_is_about() {
+        let start = TEXT.find("EvenkeelKind ::=").unwrap();
+        let description = &TEXT[start..][..TEXT[start..].find("SYNTAX").unwrap()];
+        let words: Vec<&str> = description.split_whitespace().collect();
+        let kinds: Vec<String> = KINDS.iter().map(|name| camel(name)).collect();
+        let mut starts: Vec<usize> = kinds
+            .iter()
+            .map(|kind| words.iter().position(|word| word == kind).expect("each is described"))
+            .collect();
+        starts.push(words.len());
+        for (kind, place) in kinds.iter().zip(starts.windows(2)) {
+            let about = &words[place[0]..place[1]];
+            let objects = about.iter().skip_while(|word| **word != "Objects:").skip(1);
+            let objects: Vec<&str> = objects
+                .map(|word| word.trim_end_matches([',', '.']))
+                .filter(|word| word.starts_with("evenkeel"))
+                .collect();
+            assert!(!objects.is_empty(), "{kind}");
+            for object in objects {
+                assert!(FIELDS.iter().any(|field| field.name == object), "{kind}: {object}");
+            }
+        }
+    }
+
+    #[test]
+    fn trap_9_the_mark_hangs_on_the_root() {
+        let root: RootOid = "1.3.6.1.4.1.9.7".parse().unwrap();
+        assert_eq!(forwarded_by(&root), [0x2b, 6, 1, 4, 1, 9, 7, 1, 35, 0]);
     }
 
     #[test]
@@ -460,6 +549,11 @@ mod tests {
             (Field::IfName, MAX_NAME),
             (Field::LocalInterface, MAX_NAME),
             (Field::AgentName, MAX_NAME),
+            (Field::NotificationTarget, MAX_NAME),
+            (Field::Component, MAX_NAME),
+            (Field::OtherIfName, MAX_NAME),
+            (Field::PeerGroup, MAX_NAME),
+            (Field::MateName, MAX_NAME),
         ] {
             let object = FIELDS.iter().find(|object| object.field == field).unwrap();
             assert_eq!(object.syntax, format!("SnmpAdminString (SIZE (0..{most}))"));
@@ -499,7 +593,8 @@ mod tests {
             ("1.3.6.1.4.1.0.7", Err(BadRoot::NoEnterprise)),
             ("1.3.6.1.2.1.9.7", Err(BadRoot::NoEnterprise)),
             ("1.3.6.1.4.1.32473.1", Err(BadRoot::Example)),
-            ("1.3.6.1.4.1.9.4294967295.4294967295.4294967295", Err(BadRoot::TooLong)),
+            ("1.3.6.1.4.1.9.4294967295.4294967295", Ok("1.3.6.1.4.1.9.4294967295.4294967295")),
+            ("1.3.6.1.4.1.9.4294967295.4294967295.1", Err(BadRoot::TooLong)),
         ] {
             let read = text.parse::<RootOid>().map(|root| root.to_string());
             assert_eq!(read, parsed.map(str::to_owned), "{text}");

@@ -1,5 +1,5 @@
-//! Builds the datagrams of notifications: SNMPv2c messages with an SNMPv2-Trap-PDU (RFC 1901;
-//! RFC 3416, 4.2.6; TRAP-12).
+//! Builds what notifications say: the varbinds of an alarm and of the agent's own start (RFC 3416,
+//! 4.2.6; TRAP-12).
 //!
 //! Every notification of an alarm has the same varbinds in the same order (see [`mib::FIELDS`]);
 //! what does not apply is empty or zero. So an NMS that knows varbinds by their position reads
@@ -13,6 +13,7 @@ use crate::{
     alarm::{Alarm, AlarmEvent, Object},
     ber::tag,
     ber_writer::Writer,
+    message,
     mib::{self, Field, Notification, RootOid},
     time::WallTime,
 };
@@ -20,6 +21,10 @@ use crate::{
 /// The most octets of a datagram that tells of an alarm: below 1,400 it goes through every tunnel
 /// in use without fragments, and a receiver must take 1,472 (RFC 3417, 3.1 recommends it).
 pub const MAX_DATAGRAM: usize = 1400;
+
+/// The least octets that any form of message leaves in [`MAX_DATAGRAM`] for the varbinds: SNMPv3 with
+/// the longest of every name and digest.
+pub const LEAST_ROOM: usize = MAX_DATAGRAM - 275;
 
 /// The most octets of a community. A longer one would leave no room for the text in
 /// [`MAX_DATAGRAM`]; the configuration must refuse it.
@@ -45,12 +50,91 @@ pub fn uptime_ticks(uptime: Duration) -> u32 {
     (uptime.as_millis() / 10) as u32
 }
 
-/// The datagram that tells of one raise or clear, of at most [`MAX_DATAGRAM`] octets as long as
-/// the community has at most [`MAX_COMMUNITY`].
+/// The varbinds that tell of one raise or clear, encoded one after the other, sysUpTime.0 and
+/// snmpTrapOID.0 first (RFC 3416, 4.2.6).
 ///
 /// `uptime_ticks` is the agent's uptime in hundredths of a second, `seq` the number of the event
-/// in the journal. The text and names are cut where the MIB's sizes or the datagram end, at the
-/// end of a character.
+/// in the journal. Texts and names are cut where the MIB's sizes or `most` octets end, at the end of
+/// a character.
+pub fn alarm_varbinds(
+    root: &RootOid,
+    uptime_ticks: u32,
+    seq: u64,
+    agent_name: &str,
+    event: &AlarmEvent,
+    most: usize,
+) -> Vec<u8> {
+    let notification = match event.cleared {
+        None => Notification::Raised,
+        Some(_) => Notification::Cleared,
+    };
+    let trap_oid = root.child(&[mib::NOTIFICATIONS, notification.id()]);
+    let mut sizes = Sizes::MOST;
+    loop {
+        let list = varbinds(uptime_ticks, &trap_oid, |varbinds| {
+            for object in &mib::FIELDS {
+                varbind(varbinds, &root.child(&[mib::OBJECTS, object.id, 0]), |value| {
+                    field(value, object.field, seq, agent_name, event, sizes);
+                });
+            }
+        });
+        let excess = list.len().saturating_sub(most);
+        if excess == 0 || !sizes.shrink(excess, &event.alarm.text) {
+            return list;
+        }
+    }
+}
+
+/// The most octets of each text in one notification. What machines read has a bound of its own and
+/// never gives way.
+#[derive(Clone, Copy)]
+struct Sizes {
+    text: usize,
+    object: usize,
+    name: usize,
+}
+
+impl Sizes {
+    /// The sizes of the MIB.
+    const MOST: Sizes = Sizes { text: mib::MAX_TEXT, object: mib::MAX_OBJECT, name: mib::MAX_NAME };
+
+    /// Gives way by so many octets, or by some of them: first the text down to a line that still
+    /// tells something, then what the objects for it tell too, then names. Nothing is left to give
+    /// when this is false.
+    fn shrink(&mut self, excess: usize, text: &str) -> bool {
+        const TEXT: usize = 48;
+        const OBJECT: usize = 48;
+        const NAME: usize = 16;
+        let length = clip(text, self.text).len();
+        if length > TEXT {
+            self.text = length.saturating_sub(excess).max(TEXT);
+        } else if self.object > OBJECT {
+            self.object = self.object.saturating_sub(excess).max(OBJECT);
+        } else if self.name > NAME {
+            // More than one name gives way, how many is not asked.
+            self.name = self.name.saturating_sub(excess.min(8)).max(NAME);
+        } else if length > NAME {
+            self.text = length.saturating_sub(excess).max(NAME);
+        } else if self.object > NAME {
+            self.object = self.object.saturating_sub(excess).max(NAME);
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+/// The varbinds of a coldStart or warmStart of this agent (TRAP-12).
+pub fn start_varbinds(uptime_ticks: u32, start: Start) -> Vec<u8> {
+    let trap_oid = match start {
+        Start::Cold => &COLD_START,
+        Start::Warm => &WARM_START,
+    };
+    varbinds(uptime_ticks, trap_oid, |_| ())
+}
+
+/// The SNMPv2c datagram that tells of one raise or clear, of at most [`MAX_DATAGRAM`] octets as long
+/// as the community has at most [`MAX_COMMUNITY`].
 pub fn encode_v2c(
     root: &RootOid,
     community: &[u8],
@@ -60,69 +144,39 @@ pub fn encode_v2c(
     agent_name: &str,
     event: &AlarmEvent,
 ) -> Vec<u8> {
-    let encode = |most_text| {
-        let notification = match event.cleared {
-            None => Notification::Raised,
-            Some(_) => Notification::Cleared,
-        };
-        let trap_oid = root.child(&[mib::NOTIFICATIONS, notification.id()]);
-        message(community, request_id, uptime_ticks, &trap_oid, |varbinds| {
-            for object in &mib::FIELDS {
-                varbind(varbinds, &root.child(&[mib::OBJECTS, object.id, 0]), |value| {
-                    field(value, object.field, seq, agent_name, event, most_text);
-                });
-            }
-        })
-    };
-    let datagram = encode(mib::MAX_TEXT);
-    match datagram.len().checked_sub(MAX_DATAGRAM) {
-        None | Some(0) => datagram,
-        // The text alone gives way, as the rest has a bound and is what machines read.
-        Some(excess) => encode(clip(&event.alarm.text, mib::MAX_TEXT).len().saturating_sub(excess)),
-    }
+    let most = MAX_DATAGRAM.saturating_sub(AROUND_V2C + community.len());
+    message(
+        community,
+        request_id,
+        &alarm_varbinds(root, uptime_ticks, seq, agent_name, event, most),
+    )
 }
 
-/// The datagram of a coldStart or warmStart of this agent (TRAP-12).
+/// The SNMPv2c datagram of a coldStart or warmStart of this agent.
 pub fn encode_start_v2c(
     community: &[u8],
     request_id: i32,
     uptime_ticks: u32,
     start: Start,
 ) -> Vec<u8> {
-    let trap_oid = match start {
-        Start::Cold => &COLD_START,
-        Start::Warm => &WARM_START,
-    };
-    message(community, request_id, uptime_ticks, trap_oid, |_| ())
+    message(community, request_id, &start_varbinds(uptime_ticks, start))
 }
 
-/// The message around the varbinds that follow sysUpTime.0 and snmpTrapOID.0, which must be the
-/// first two (RFC 3416, 4.2.6).
-fn message(
-    community: &[u8],
-    request_id: i32,
-    uptime_ticks: u32,
-    trap_oid: &[u32],
-    more: impl FnOnce(&mut Writer),
-) -> Vec<u8> {
-    let mut message = Writer::new();
-    message.nested(tag::SEQUENCE, |message| {
-        message.integer(1); // version: SNMPv2c
-        message.octets(community);
-        message.nested(tag::TRAP_V2, |pdu| {
-            pdu.integer(i64::from(request_id));
-            pdu.integer(0); // error-status
-            pdu.integer(0); // error-index
-            pdu.nested(tag::SEQUENCE, |varbinds| {
-                varbind(varbinds, &SYS_UP_TIME_0, |value| {
-                    value.unsigned(tag::TIME_TICKS, uptime_ticks);
-                });
-                varbind(varbinds, &SNMP_TRAP_OID_0, |value| oid(value, trap_oid));
-                more(varbinds);
-            });
-        });
-    });
-    message.into_bytes()
+/// What an SNMPv2c message has around its varbinds and beside its community, at most.
+pub(crate) const AROUND_V2C: usize = 29;
+
+fn message(community: &[u8], request_id: i32, varbinds: &[u8]) -> Vec<u8> {
+    let pdu = message::pdu(tag::TRAP_V2, request_id, varbinds);
+    message::community_message(message::version::V2C, community, &pdu)
+}
+
+/// sysUpTime.0 and snmpTrapOID.0, and what follows.
+fn varbinds(uptime_ticks: u32, trap_oid: &[u32], more: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut varbinds = Writer::new();
+    varbind(&mut varbinds, &SYS_UP_TIME_0, |value| value.unsigned(tag::TIME_TICKS, uptime_ticks));
+    varbind(&mut varbinds, &SNMP_TRAP_OID_0, |value| oid(value, trap_oid));
+    more(&mut varbinds);
+    varbinds.into_bytes()
 }
 
 fn varbind(varbinds: &mut Writer, name: &[u32], value: impl FnOnce(&mut Writer)) {
@@ -143,7 +197,7 @@ fn field(
     seq: u64,
     agent_name: &str,
     event: &AlarmEvent,
-    most_text: usize,
+    sizes: Sizes,
 ) {
     let alarm = &event.alarm;
     let episode = alarm.episode.as_ref();
@@ -161,11 +215,19 @@ fn field(
         Field::AgentRole => enumerated(mib::ROLE_ALONE),
 
         Field::Id => value.octets(alarm.id.to_string().as_bytes()),
-        Field::Text => text(value, &alarm.text, most_text),
-        Field::Object => text(value, &alarm.object.to_string(), mib::MAX_OBJECT),
-        Field::IfName => text(value, alarm.if_name.as_deref().unwrap_or(""), mib::MAX_NAME),
-        Field::LocalInterface => text(value, local_interface(alarm), mib::MAX_NAME),
-        Field::AgentName => text(value, agent_name, mib::MAX_NAME),
+        Field::Text => text(value, &alarm.text, sizes.text),
+        Field::Object => text(value, &alarm.object.to_string(), sizes.object),
+        Field::IfName => text(value, alarm.if_name.as_deref().unwrap_or(""), sizes.name),
+        Field::LocalInterface => text(value, local_interface(alarm), sizes.name),
+        Field::AgentName => text(value, agent_name, sizes.name),
+        Field::NotificationTarget => text(value, notification_target(alarm), sizes.name),
+        // Of kinds that this version does not raise.
+        Field::Component | Field::OtherIfName | Field::PeerGroup | Field::MateName => {
+            text(value, "", sizes.name);
+        }
+        Field::OtherAddressType => enumerated(address_type(None)),
+        Field::OtherAddress => address(value, None),
+        Field::OtherIfIndex => value.integer(0),
 
         Field::RaisedAt => value.octets(&date_and_time(alarm.raised_at)),
         Field::EventAt => value.octets(&date_and_time(event.wall)),
@@ -234,6 +296,17 @@ fn local_interface(alarm: &Alarm) -> &str {
         | Object::Interface { .. }
         | Object::Subnet(_)
         | Object::NotificationTarget(_)
+        | Object::Agent => "",
+    }
+}
+
+fn notification_target(alarm: &Alarm) -> &str {
+    match &alarm.object {
+        Object::NotificationTarget(name) => name,
+        Object::System(_)
+        | Object::Interface { .. }
+        | Object::LocalInterface { .. }
+        | Object::Subnet(_)
         | Object::Agent => "",
     }
 }
@@ -447,7 +520,7 @@ mod tests {
         let root = "1.3.6.1.4.1.8072.9999.9999.1904";
         assert_eq!(varbinds[0], ("1.3.6.1.2.1.1.3.0".to_owned(), "4000000000".to_owned()));
         assert_eq!(varbinds[1], ("1.3.6.1.6.3.1.1.4.1.0".to_owned(), format!("{root}.0.1")));
-        assert_eq!(varbinds.len(), 28);
+        assert_eq!(varbinds.len(), 36);
         for ((name, _), object) in varbinds[2..].iter().zip(mib::FIELDS) {
             assert_eq!(*name, format!("{root}.1.{}.0", object.id));
         }
@@ -480,6 +553,14 @@ mod tests {
                 ("AgentName", "agent-a"),
                 ("AgentRole", "1"),
                 ("Sequence", "7"),
+                ("NotificationTarget", ""),
+                ("Component", ""),
+                ("OtherAddressType", "0"),
+                ("OtherAddress", ""),
+                ("OtherIfIndex", "0"),
+                ("OtherIfName", ""),
+                ("PeerGroup", ""),
+                ("MateName", ""),
             ]
             .map(|(name, value)| (name, value.to_owned()))
         );
@@ -566,12 +647,10 @@ mod tests {
     }
 
     /// The longest of everything that has no bound of its own.
-    fn longest(text: String, community: usize) -> Vec<u8> {
-        let root: RootOid = "1.3.6.1.4.1.4294967295.4294967295.4294967295".parse().unwrap();
+    fn longest(object: Object, text: String, most: usize) -> Vec<u8> {
+        let root: RootOid = "1.3.6.1.4.1.4294967295.4294967295.1".parse().unwrap();
         let long = "ä".repeat(500);
-        let subnet = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127".parse().unwrap();
-        let object = Object::LocalInterface { interface: long.clone(), subnet };
-        let mut event = raised(object, Kind::InterfaceIpDown, &text);
+        let mut event = raised(object, Kind::InterfaceUnstable, &text);
         event.alarm.if_name = Some(long.clone());
         event.alarm.episode = Some(Episode {
             traps: u64::MAX,
@@ -579,21 +658,45 @@ mod tests {
             threshold: u16::MAX,
             unstable_time: Duration::MAX,
             stable_time: Duration::MAX,
-            suppressed: 0,
+            suppressed: u64::MAX,
         });
-        encode_v2c(&root, &vec![b'c'; community], i32::MAX, u32::MAX, u64::MAX, &long, &event)
+        event.cleared = Some(ClearReason::Ended);
+        alarm_varbinds(&root, u32::MAX, u64::MAX, &long, &event, most)
     }
 
     #[test]
     fn the_longest_notification_fits_and_still_has_a_text() {
-        let bytes = longest("ä".repeat(500), MAX_COMMUNITY);
-        assert!(bytes.len() <= MAX_DATAGRAM, "{}", bytes.len());
-        // Half a character, and three lengths that take an octet less for a shorter text.
-        assert!(bytes.len() >= MAX_DATAGRAM - 4, "more was cut than had to be: {}", bytes.len());
-        let message = parsed(&bytes);
-        let text = &varbinds(&message)[7].1;
-        assert!(text.chars().count() >= 20, "{} characters are left", text.chars().count());
-        assert!(text.chars().all(|letter| letter == 'ä'), "cut within a character");
+        let subnet = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127".parse().unwrap();
+        let system = System("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap());
+        let long = "ä".repeat(500);
+        for object in [
+            Object::System(system),
+            Object::Interface { system, if_index: 0x7fff_ffff },
+            Object::LocalInterface { interface: long.clone(), subnet },
+            Object::Subnet(subnet),
+            Object::NotificationTarget(long),
+            Object::Agent,
+        ] {
+            for most in [LEAST_ROOM, MAX_DATAGRAM - AROUND_V2C - MAX_COMMUNITY] {
+                let list = longest(object.clone(), "ä".repeat(500), most);
+                assert!(list.len() <= most, "{object:?} in {most}: {}", list.len());
+                // Half a character in each of six texts, and lengths that take an octet less.
+                assert!(list.len() >= most - 40, "{object:?} in {most}: only {}", list.len());
+                let bytes = message(b"c", 1, &list);
+                let parsed = parsed(&bytes);
+                let text = &varbinds(&parsed)[7].1;
+                assert!(text.chars().count() >= 8, "{} characters are left", text.chars().count());
+                assert!(text.chars().all(|letter| letter == 'ä'), "cut within a character");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordinary_notification_is_not_cut_even_with_the_largest_header() {
+        let mut event = unstable_interface();
+        event.alarm.text = "x".repeat(120);
+        let list = alarm_varbinds(&RootOid::default(), 1, 7, "agent-a", &event, LEAST_ROOM);
+        assert_eq!(list, alarm_varbinds(&RootOid::default(), 1, 7, "agent-a", &event, 9999));
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::{
     ber::{self, BerError, Reader, tag},
@@ -18,17 +19,17 @@ use crate::{
 pub const MAX_VARBINDS: usize = 2048;
 
 /// snmpTraps, 1.3.6.1.6.3.1.1.5: coldStart is .1, warmStart .2, linkDown .3, linkUp .4 (RFC 3418).
-const SNMP_TRAPS: &[u8] = &[0x2b, 6, 1, 6, 3, 1, 1, 5];
+pub const SNMP_TRAPS: &[u8] = &[0x2b, 6, 1, 6, 3, 1, 1, 5];
 /// sysUpTime.0 (RFC 3418).
-const SYS_UP_TIME: &[u8] = &[0x2b, 6, 1, 2, 1, 1, 3, 0];
+pub const SYS_UP_TIME: &[u8] = &[0x2b, 6, 1, 2, 1, 1, 3, 0];
 /// snmpTrapOID.0 (RFC 3418).
-const SNMP_TRAP_OID: &[u8] = &[0x2b, 6, 1, 6, 3, 1, 1, 4, 1, 0];
+pub const SNMP_TRAP_OID: &[u8] = &[0x2b, 6, 1, 6, 3, 1, 1, 4, 1, 0];
 /// snmpTrapEnterprise.0 (RFC 3418).
-const SNMP_TRAP_ENTERPRISE: &[u8] = &[0x2b, 6, 1, 6, 3, 1, 1, 4, 3, 0];
+pub const SNMP_TRAP_ENTERPRISE: &[u8] = &[0x2b, 6, 1, 6, 3, 1, 1, 4, 3, 0];
 /// snmpTrapAddress.0 (RFC 3584, section 4).
-const SNMP_TRAP_ADDRESS: &[u8] = &[0x2b, 6, 1, 6, 3, 18, 1, 3, 0];
+pub const SNMP_TRAP_ADDRESS: &[u8] = &[0x2b, 6, 1, 6, 3, 18, 1, 3, 0];
 /// snmpTrapCommunity.0 (RFC 3584, section 4).
-const SNMP_TRAP_COMMUNITY: &[u8] = &[0x2b, 6, 1, 6, 3, 18, 1, 4, 0];
+pub const SNMP_TRAP_COMMUNITY: &[u8] = &[0x2b, 6, 1, 6, 3, 18, 1, 4, 0];
 
 /// A trap, with what the rules ask for read out of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,9 @@ pub struct Trap<'a> {
     pub if_name: Option<&'a [u8]>,
     /// The value of ifAlias.
     pub if_alias: Option<&'a [u8]>,
+    /// The encoded value of snmpTrapOID.0; empty for an SNMPv1 trap, whose header stands for it. By
+    /// [`trap_oid`](Trap::trap_oid) it is there for every form.
+    pub oid: &'a [u8],
     /// The header fields that only a normalisation needs.
     pub header: Header<'a>,
     /// The varbinds, encoded, as they came.
@@ -228,6 +232,62 @@ impl<'a> Trap<'a> {
         }
     }
 
+    /// Reads the PDU of a message whose wrapping was read elsewhere, as that of SNMPv3 is. `community`
+    /// is the security name there.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be a trap of this form.
+    pub fn decode_pdu(
+        form: Form,
+        community: &'a [u8],
+        pdu: &'a [u8],
+    ) -> Result<Trap<'a>, Malformed> {
+        let (pdu_tag, pdu) = Reader::new(pdu).element()?;
+        match (form, pdu_tag) {
+            (Form::V1, tag::TRAP_V1) => decode_v1(community, Reader::new(pdu)),
+            (Form::V2c | Form::V3, tag::TRAP_V2) | (Form::Inform | Form::V3Inform, tag::INFORM) => {
+                decode_v2(form, community, Reader::new(pdu))
+            }
+            _ => Err(Malformed::NotATrap),
+        }
+    }
+
+    /// Reads the varbinds of a trap's SNMPv2 form, as [`normalised`](Trap::normalised) has written them.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be those of a trap.
+    pub fn of_varbinds(
+        form: Form,
+        community: &'a [u8],
+        request_id: Option<u32>,
+        varbinds: &'a [u8],
+    ) -> Result<Trap<'a>, Malformed> {
+        let mut trap = Trap { request_id, ..Trap::bare(form, community, Header::V2, varbinds) };
+        read_varbinds(&mut trap)?;
+        Ok(trap)
+    }
+
+    /// The encoded value of snmpTrapOID.0 of its SNMPv2 form (RFC 3584, section 3.1).
+    pub fn trap_oid(&self) -> SmallVec<[u8; 32]> {
+        let Header::V1 { enterprise, generic, specific } = self.header else {
+            return SmallVec::from_slice(self.oid);
+        };
+        let mut oid;
+        if generic < 6 {
+            oid = SmallVec::from_slice(SNMP_TRAPS);
+            oid.push(generic + 1);
+        } else {
+            oid = SmallVec::from_slice(enterprise);
+            oid.push(0);
+            let mut last = Vec::new();
+            base128(&mut last, specific.into());
+            oid.extend_from_slice(&last);
+        }
+        oid
+    }
+
     /// The varbinds, one after the other: the encoded name, the tag and the content of the value.
     pub fn varbinds(&self) -> impl Iterator<Item = (&'a [u8], u8, &'a [u8])> {
         varbinds(self.varbinds)
@@ -237,17 +297,11 @@ impl<'a> Trap<'a> {
     /// the address, community and enterprise of an SNMPv1 trap added where they are not there.
     /// What came as SNMPv2 is returned as it came.
     pub fn normalised(&self) -> Vec<u8> {
-        let Header::V1 { enterprise, generic, specific } = self.header else {
+        let Header::V1 { enterprise, .. } = self.header else {
             return self.varbinds.to_vec();
         };
         let mut list = Writer::new();
-        let trap_oid = if generic < 6 {
-            [SNMP_TRAPS, &[generic + 1]].concat()
-        } else {
-            let mut oid = [enterprise, &[0]].concat();
-            base128(&mut oid, specific.into());
-            oid
-        };
+        let trap_oid = self.trap_oid();
         list.nested(tag::SEQUENCE, |varbind| {
             varbind.element(tag::OID, SYS_UP_TIME);
             varbind.unsigned(tag::TIME_TICKS, self.uptime.unwrap_or(0));
@@ -310,12 +364,18 @@ fn decode_v2<'a>(
     let list = pdu.expect(tag::SEQUENCE)?;
     let mut trap =
         Trap { request_id: Some(request_id), ..Trap::bare(form, community, Header::V2, list) };
-    let trap_oid = scan(&mut trap)?.ok_or(Malformed::NoTrapOid)?;
-    trap.event = match trap_oid.strip_prefix(SNMP_TRAPS) {
+    read_varbinds(&mut trap)?;
+    Ok(trap)
+}
+
+/// What the varbinds of the SNMPv2 form tell.
+fn read_varbinds(trap: &mut Trap<'_>) -> Result<(), Malformed> {
+    trap.oid = scan(trap)?.ok_or(Malformed::NoTrapOid)?;
+    trap.event = match trap.oid.strip_prefix(SNMP_TRAPS) {
         Some(&[arc]) => TrapEvent::from_snmp_traps(arc),
         _ => TrapEvent::Other,
     };
-    Ok(trap)
+    Ok(())
 }
 
 impl<'a> Trap<'a> {
@@ -341,6 +401,7 @@ impl<'a> Trap<'a> {
             if_descr: None,
             if_name: None,
             if_alias: None,
+            oid: &[],
             header,
             varbinds,
         }

@@ -5,6 +5,7 @@ mod common;
 mod decoder;
 mod properties;
 mod replay;
+mod sender;
 mod subnets;
 mod timelines;
 mod usm;

@@ -14,6 +14,8 @@ use evenkeel_core::{
     agent::Agent,
     input::{Host, Input},
     notification::Start,
+    time::Time,
+    usm::{EngineId, LocalEngine},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -121,7 +123,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             Some(recorder)
         }
     };
-    let mut agent = Agent::new(config.core.clone(), seed, identifier);
+    let local = local_engine(reading.time);
+    let mut agent = Agent::new(config.core.clone(), local, seed, identifier);
     agent.handle(&Input::WallClock { origin_ms: Clock::wall_origin_ms() });
     let (alarms, records) = (restored.state.alarms.len(), restored.state.records.len());
     let left_out = agent.restore(restored.state, restored.deaf, reading.time);
@@ -199,6 +202,14 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(&control_path);
     tokio::task::spawn_blocking(move || store.close(last)).await??;
     Ok(())
+}
+
+/// The agent's own engine, until the store keeps one: another in each run.
+fn local_engine(started: Time) -> LocalEngine {
+    // RFC 3411, section 5: the first bit set, net-snmp's enterprise, and octets of our own.
+    let octets = [&[0x80, 0, 0x1f, 0x88, 5][..], &std::process::id().to_be_bytes()].concat();
+    let id = EngineId::new(&octets).expect("nine octets that differ");
+    LocalEngine { id, boots: 1, started }
 }
 
 /// Loads the configuration again. Whatever is wrong with it, the one before stays in force.

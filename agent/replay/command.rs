@@ -15,6 +15,7 @@ use evenkeel_core::{
     settings::{Access, Analysis, Community, Settings, Threshold, Window},
     time::{Pretty, Time},
     trap::Malformed,
+    usm::{EngineId, LocalEngine},
 };
 
 use super::pcap;
@@ -189,6 +190,12 @@ fn analysis(
     Ok(Some(Analysis { window, threshold }))
 }
 
+/// An engine for an agent that answers nobody.
+fn no_engine(started: Time) -> LocalEngine {
+    let id = EngineId::new(b"\x80\x00\x1f\x88\x04replay").expect("eleven octets that differ");
+    LocalEngine { id, boots: 1, started }
+}
+
 /// A replay under way.
 struct Run<W> {
     agent: Agent,
@@ -205,7 +212,7 @@ struct Run<W> {
 impl<W: Write> Run<W> {
     fn new(asked: &Replay, settings: Settings, identifier: u16, begin: Time, out: W) -> Run<W> {
         Run {
-            agent: Agent::new(settings, 0, identifier),
+            agent: Agent::new(settings, no_engine(begin), 0, identifier),
             begin,
             now: begin,
             out,
@@ -236,6 +243,8 @@ impl<W: Write> Run<W> {
 
     fn drain(&mut self) -> io::Result<()> {
         while self.agent.poll_transmit().is_some() {}
+        while self.agent.poll_taken().is_some() {}
+        while self.agent.poll_answer().is_some() {}
         while let Some(event) = self.agent.poll_event() {
             if let Event::Alarm(event) = event {
                 self.print(&event)?;

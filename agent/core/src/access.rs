@@ -4,7 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::{settings::Access, trap::Trap};
+use crate::{
+    settings::Access,
+    trap::Trap,
+    usm::{EngineId, KnownEngine},
+};
 
 /// Why a trap is not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,17 +17,21 @@ pub enum Refused {
     UnknownCommunity,
     /// The community may not come from this source.
     SourceNotAllowed,
+    /// This agent has forwarded it already, and it has come back (TRAP-9).
+    ForwardingLoop,
 }
 
 impl Refused {
     /// Every reason.
-    pub const ALL: [Refused; 2] = [Refused::UnknownCommunity, Refused::SourceNotAllowed];
+    pub const ALL: [Refused; 3] =
+        [Refused::UnknownCommunity, Refused::SourceNotAllowed, Refused::ForwardingLoop];
 
     /// The name in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Refused::UnknownCommunity => "unknown_community",
             Refused::SourceNotAllowed => "source_not_allowed",
+            Refused::ForwardingLoop => "forwarding_loop",
         }
     }
 }
@@ -55,6 +63,27 @@ impl Access {
         let spoken_for = trap.trap_address.filter(|address| !address.is_unspecified());
         let agent = trap.agent_address.filter(|address| !address.is_unspecified());
         spoken_for.or(agent).map_or(source, IpAddr::V4)
+    }
+}
+
+/// The engines whose system is known, sorted, as there may be thousands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Engines(Vec<(EngineId, IpAddr)>);
+
+impl Engines {
+    /// These engines. Of two entries for one engine the first holds.
+    pub fn new(known: &[KnownEngine]) -> Engines {
+        let mut engines: Vec<_> =
+            known.iter().map(|engine| (engine.id.clone(), engine.system)).collect();
+        engines.sort_by(|one, other| one.0.cmp(&other.0));
+        engines.dedup_by(|later, first| later.0 == first.0);
+        Engines(engines)
+    }
+
+    /// The system that an engine speaks for, wherever it sends from (TRAP-2).
+    pub fn system(&self, engine: &[u8]) -> Option<IpAddr> {
+        let place = self.0.binary_search_by(|(id, _)| id.octets().cmp(engine)).ok()?;
+        Some(self.0[place].1)
     }
 }
 

@@ -1,36 +1,54 @@
 //! The owner of all machines: one input goes in; events, echoes and the next deadline come out.
 //!
-//! The contract: after each [`handle`](Agent::handle), drain [`poll_event`](Agent::poll_event) and
-//! [`poll_transmit`](Agent::poll_transmit); then wait for the next input or for
+//! The contract: after each [`handle`](Agent::handle), drain [`poll_event`](Agent::poll_event),
+//! [`poll_transmit`](Agent::poll_transmit), [`poll_taken`](Agent::poll_taken) and
+//! [`poll_answer`](Agent::poll_answer); then wait for the next input or for
 //! [`next_deadline`](Agent::next_deadline), whichever is first. When a deadline has come, let both
 //! ears hand in what they hold and say [`Input::Heard`], then say [`Input::Now`].
+
+mod intake;
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::{
+    access::Engines,
     alarm::Alarm,
     alarms::Alarms,
     counters::{Counters, RejectedLog},
     finding::Finding,
-    input::{Answer, Datagram, Ear, Echo, Event, Input, Reply, Taken},
-    instability::{Instability, Outcome},
+    forwarding::Forwarding,
+    input::{Answer, Ear, Echo, Event, Input, Reply, Taken},
+    instability::Instability,
+    overload::Overload,
+    repeats::{self, Repeats},
     settings::Settings,
     state::{Record, RecordKey, State},
     subnets::Subnets,
+    targets::Targets,
     time::Time,
-    trap::Trap,
+    usm::{EngineId, EngineRecord, LocalEngine, receive::Usm},
 };
 
 /// All that is watched.
 #[derive(Debug)]
 pub struct Agent {
     settings: Settings,
+    usm: Usm,
+    /// What the latest message of SNMPv3 held, kept for its room.
+    decrypted: Vec<u8>,
+    engines: Engines,
     instability: Instability,
     subnets: Subnets,
+    repeats: Repeats,
+    forwarding: Forwarding,
+    targets: Targets,
+    overload: Overload,
     alarms: Alarms,
     counters: Counters,
     rejected: RejectedLog,
     replies_heard: Time,
+    /// The number in the spool that the next trap gets which needs one.
+    next_number: u64,
     found: Vec<Finding>,
     events: VecDeque<Event>,
     echoes: VecDeque<Echo>,
@@ -39,15 +57,25 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that knows nothing. `seed` keeps an outsider from choosing addresses that collide
-    /// in its tables; `identifier` is put into every echo.
-    pub fn new(settings: Settings, seed: u64, identifier: u16) -> Agent {
+    /// An agent that knows nothing. `local` is its own SNMP engine; `seed` keeps an outsider from
+    /// choosing what collides in its tables; `identifier` is put into every echo.
+    pub fn new(settings: Settings, local: LocalEngine, seed: u64, identifier: u16) -> Agent {
+        let forwarded = vec![0; settings.forwarding.targets.len()];
+        let access = &settings.access;
         Agent {
+            usm: Usm::new(local, &access.users, access.max_engines, seed),
+            decrypted: Vec::new(),
+            engines: Engines::new(&access.engines),
+            repeats: Repeats::new(repeats::KEPT, seed),
+            forwarding: Forwarding::new(&settings.forwarding, &settings.instability, seed),
+            targets: Targets::default(),
+            overload: Overload::default(),
+            next_number: 1,
             instability: Instability::new(settings.instability.clone(), seed),
             subnets: Subnets::new(settings.subnets.clone(), identifier),
             settings,
             alarms: Alarms::default(),
-            counters: Counters::default(),
+            counters: Counters { forwarded, ..Counters::default() },
             rejected: RejectedLog::default(),
             replies_heard: Time::ZERO,
             found: Vec::new(),
@@ -62,12 +90,28 @@ impl Agent {
     /// how long nobody listened, which is not taken for quiet (INST-17). Returns how many records
     /// there was no room for.
     pub fn restore(&mut self, state: State, deaf: Duration, now: Time) -> usize {
+        self.usm.restore(state.engines, now);
         self.alarms.restore(state.alarms);
         let active = self.alarms.active();
         self.subnets.restore(active.keys().map(|(kind, object)| (*kind, object)));
+        self.overload.restore(active, now);
+        let active_keys = active.keys().map(|(kind, object)| (*kind, object));
+        let targets = &self.settings.forwarding.targets;
+        self.targets.restore(active_keys, targets, now, &mut self.found);
         let left_out = self.instability.restore(state.records, active, deaf, now, &mut self.found);
         self.conclude();
         left_out
+    }
+
+    /// Says which number in the spool is next, as numbers go on over restarts. What was taken in by an
+    /// earlier run has a lower one.
+    pub fn set_spool(&mut self, next: u64) {
+        self.next_number = self.next_number.max(next);
+    }
+
+    /// The number in the spool that the next trap gets which needs one.
+    pub const fn next_number(&self) -> u64 {
+        self.next_number
     }
 
     /// A copy of the whole state.
@@ -75,12 +119,23 @@ impl Agent {
         State {
             records: self.instability.export(now),
             alarms: self.alarms.active().values().cloned().collect(),
+            engines: self.usm.export(now),
         }
     }
 
     /// Up to `most` records that changed since they were last taken, and the keys that are gone.
     pub fn take_changes(&mut self, most: usize, now: Time) -> (Vec<Record>, Vec<RecordKey>) {
         self.instability.take_changes(most, now)
+    }
+
+    /// Up to `most` engines whose time has gone on since they were last taken.
+    pub fn take_engine_changes(&mut self, most: usize, now: Time) -> Vec<EngineRecord> {
+        self.usm.take_changes(most, now)
+    }
+
+    /// The engines that gave way for others since this was called last.
+    pub fn take_removed_engines(&mut self) -> Vec<EngineId> {
+        self.usm.take_removed()
     }
 
     /// The record of the object that an alarm is about, to be kept together with the alarm.
@@ -94,8 +149,11 @@ impl Agent {
             Input::Datagram(datagram) => self.datagram(datagram),
             Input::Reply(reply) => self.reply(reply),
             Input::SendFailed(failed) => self.subnets.send_failed(failed, &mut self.events),
-            Input::Heard { ear: Ear::Traps, up_to, .. } => {
+            Input::Heard { ear: Ear::Traps, up_to, lost, limited } => {
+                self.counters.lost += lost;
+                self.counters.limited += limited;
                 self.instability.expire(*up_to, &mut self.found);
+                self.found.extend(self.overload.heard(*lost, *limited, *up_to));
             }
             Input::Heard { ear: Ear::Replies, up_to, lost, .. } => {
                 self.replies_heard = self.replies_heard.max(*up_to);
@@ -108,41 +166,15 @@ impl Agent {
                 self.subnets.set_host(host.clone(), *now, &mut self.found, &mut self.events);
             }
             Input::Settings { settings, now } => self.reload(settings, *now),
-            Input::Replayed(_) | Input::Target { .. } => {}
+            Input::Replayed(taken) => self.replayed(taken),
+            Input::Target { name, unreachable, now } => {
+                let configured = &self.settings.forwarding.targets;
+                let why = unreachable.as_deref();
+                self.targets.report(name, why, configured, *now, &mut self.found);
+            }
             Input::WallClock { origin_ms } => self.alarms.set_wall_clock(*origin_ms),
         }
         self.conclude();
-    }
-
-    /// The one way of a datagram: decode it, ask who may send it and for whom it speaks, and judge
-    /// it.
-    fn datagram(&mut self, datagram: &Datagram<'_>) {
-        let Datagram { source, received, bytes, .. } = *datagram;
-        self.counters.datagrams += 1;
-        self.counters.octets += bytes.len() as u64;
-        let trap = match Trap::decode(bytes) {
-            Ok(trap) => trap,
-            Err(malformed) => {
-                self.counters.malformed[malformed as usize] += 1;
-                return self.reject(datagram, malformed.name());
-            }
-        };
-        if let Err(refused) = self.settings.access.check(trap.community, source.ip()) {
-            self.counters.refused[refused as usize] += 1;
-            return self.reject(datagram, refused.name());
-        }
-        self.counters.informs += u64::from(trap.form.is_inform());
-        let system = self.settings.access.system(&trap, source.ip());
-        let outcome = self.instability.trap(&trap, system, received, &mut self.found);
-        self.counters.outcomes[outcome as usize] += 1;
-        if outcome == Outcome::NoIfIndex {
-            self.reject(datagram, outcome.name());
-        }
-    }
-
-    fn reject(&mut self, datagram: &Datagram<'_>, reason: &'static str) {
-        let at = self.alarms.wall(datagram.received);
-        self.rejected.push(at, datagram.source, reason, datagram.bytes);
     }
 
     fn reply(&mut self, reply: &Reply) {
@@ -165,9 +197,24 @@ impl Agent {
     }
 
     fn reload(&mut self, settings: &Settings, now: Time) {
+        self.count_by_name(settings);
         self.settings = settings.clone();
+        self.usm.reload(&settings.access.users, settings.access.max_engines);
+        self.engines = Engines::new(&settings.access.engines);
+        self.forwarding.reload(&settings.forwarding, &settings.instability);
+        self.targets.reload(&settings.forwarding.targets, now, &mut self.found);
         self.instability.reload(settings.instability.clone(), now, &mut self.found);
         self.subnets.reload(settings.subnets.clone(), now, &mut self.found, &mut self.events);
+    }
+
+    /// A notification target keeps what was counted for it, wherever its place will be.
+    fn count_by_name(&mut self, new: &Settings) {
+        let before = &self.settings.forwarding.targets;
+        let counted = new.forwarding.targets.iter().map(|target| {
+            let place = before.iter().position(|other| other.name == target.name);
+            place.and_then(|place| self.counters.forwarded.get(place).copied()).unwrap_or(0)
+        });
+        self.counters.forwarded = counted.collect();
     }
 
     /// Turns what was found into alarms.
@@ -206,8 +253,22 @@ impl Agent {
 
     /// When something is next to be judged or sent. It may be too early, never too late.
     pub fn next_deadline(&self) -> Option<Time> {
-        let instability = self.instability.next_deadline();
-        instability.into_iter().chain(self.subnets.next_deadline()).min()
+        let deadlines = [
+            self.instability.next_deadline(),
+            self.subnets.next_deadline(),
+            self.overload.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// The last number in the spool that was given out; 0 if none ever was.
+    pub const fn last_number(&self) -> u64 {
+        self.next_number - 1
+    }
+
+    /// The settings in force.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The active alarms.
@@ -228,6 +289,16 @@ impl Agent {
     /// The analysis of instability, to look at.
     pub const fn instability(&self) -> &Instability {
         &self.instability
+    }
+
+    /// SNMPv3, to look at: what was opened and what was refused, at which step.
+    pub const fn usm(&self) -> &Usm {
+        &self.usm
+    }
+
+    /// The informs that are remembered, to look at.
+    pub const fn repeats(&self) -> &Repeats {
+        &self.repeats
     }
 
     /// The IP monitor, to look at.

@@ -153,15 +153,25 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
         Kind::Overload => format!("{object} is no longer overloaded"),
     };
     let why = match (reason, finding.kind, finding.episode) {
-        (ClearReason::Ended, _, Some(episode)) => format!(
-            "quiet for {} after {} traps in {}",
-            Pretty(episode.stable_time),
-            episode.traps,
-            Pretty(rounded(episode.unstable_time)),
-        ),
+        (ClearReason::Ended, _, Some(episode)) => {
+            let quiet = format!(
+                "quiet for {} after {} traps in {}",
+                Pretty(episode.stable_time),
+                episode.traps,
+                Pretty(rounded(episode.unstable_time)),
+            );
+            // TRAP-8: the clear tells what was held back.
+            match episode.suppressed {
+                0 => quiet,
+                suppressed => format!("{quiet}, of which {suppressed} were not forwarded"),
+            }
+        }
         (ClearReason::Ended, Kind::InterfaceDown, _) => "linkUp received".to_owned(),
         (ClearReason::Ended, Kind::NotificationTargetUnreachable, _) => "it answers".to_owned(),
-        (ClearReason::Ended, Kind::Overload, _) => "nothing more was dropped".to_owned(),
+        (ClearReason::Ended, Kind::Overload, _) => match &finding.detail {
+            Some(all) => format!("nothing more was dropped; while it lasted, {all}"),
+            None => "nothing more was dropped".to_owned(),
+        },
         (ClearReason::Ended, _, _) => "polls are answered".to_owned(),
         (ClearReason::Superseded, ..) => "it is unstable, which says more".to_owned(),
         (ClearReason::TurnedOff, ..) => "the configuration turned it off".to_owned(),

@@ -8,7 +8,7 @@ use crate::{
     flow::ReplyOutcome,
     instability::Outcome,
     time::WallTime,
-    trap::Malformed,
+    trap::{Form, Malformed},
 };
 
 /// Counters since the start. Arrays are in the order of the `ALL` of their type.
@@ -24,8 +24,24 @@ pub struct Counters {
     pub refused: [u64; Refused::ALL.len()],
     /// Traps taken in, by what became of them.
     pub outcomes: [u64; Outcome::ALL.len()],
-    /// Informs taken in.
+    /// Traps taken in, by their form.
+    pub forms: [u64; Form::ALL.len()],
+    /// Informs taken in, those that were sent again too.
     pub informs: u64,
+    /// Responses given out (TRAP-5).
+    pub responses: u64,
+    /// Traps of the spool that an earlier run took in and that were judged again.
+    pub replayed: u64,
+    /// Traps that went on, by notification target, in the order of the settings (TRAP-8).
+    pub forwarded: Vec<u64>,
+    /// Traps that were held back, as their object was unstable already.
+    pub suppressed: u64,
+    /// Traps that did not go on, as the same datagram had just gone on (TRAP-9).
+    pub doubled: u64,
+    /// Trap datagrams that were lost for lack of room at this host (TRAP-6).
+    pub lost: u64,
+    /// Trap datagrams that were dropped, as their source had sent too many (TRAP-6).
+    pub limited: u64,
     /// ICMP messages by what they were worth, over all flows.
     pub replies: [u64; ReplyOutcome::ALL.len()],
     /// ICMP messages that belong to no flow.

@@ -13,12 +13,12 @@ use std::{
 };
 
 use crate::{
-    alarm::{Alarm, ClearReason, Episode, Kind, Object},
+    alarm::{Alarm, ClearReason, Episode, Kind, Object, System},
     copies::{Mark, Recent},
     finding::Finding,
     groups::GroupIndex,
     objects::{Entry, Objects, Slot},
-    settings::{Analysis, Instability as Settings},
+    settings::{Analysis, Instability as Settings, ObjectState},
     stability::{Stability, Unstable},
     state::{Memory, Phase, Record, RecordKey},
     text,
@@ -41,17 +41,20 @@ pub enum Outcome {
     NoIfIndex,
     /// The table is full of unstable objects (INST-16).
     TableFull,
+    /// An inform that was sent again (TRAP-5): it is answered again, and nothing else.
+    Repeat,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Outcome; 6] = [
+    pub const ALL: [Outcome; 7] = [
         Outcome::Counted,
         Outcome::NotCounted,
         Outcome::Copy,
         Outcome::Other,
         Outcome::NoIfIndex,
         Outcome::TableFull,
+        Outcome::Repeat,
     ];
 
     /// The name in metrics.
@@ -63,8 +66,39 @@ impl Outcome {
             Outcome::Other => "other",
             Outcome::NoIfIndex => "no_if_index",
             Outcome::TableFull => "table_full",
+            Outcome::Repeat => "repeat",
         }
     }
+}
+
+/// What became of a trap, and of what object it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The object that it was held against, if it was held against one.
+    pub object: Option<Slot>,
+    /// That object was unstable before it came.
+    pub unstable_before: bool,
+}
+
+impl Judged {
+    const fn of_nothing(outcome: Outcome) -> Judged {
+        Judged { outcome, object: None, unstable_before: false }
+    }
+}
+
+/// What a rule of forwarding may ask of the object that a trap is about (TRAP-8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The object, if it is in memory.
+    pub object: Option<Slot>,
+    /// Its group.
+    pub group: GroupIndex,
+    /// Its state, once the trap has been judged.
+    pub state: ObjectState,
+    /// It was unstable before the trap came.
+    pub unstable_before: bool,
 }
 
 /// An episode under way, as others see it.
@@ -92,6 +126,10 @@ pub struct Instability {
     /// Deadlines of episodes, with the place and its episode number. They are too early when
     /// traps have come since, never too late, so a trap while unstable costs nothing here.
     deadlines: BinaryHeap<Reverse<(Time, Slot, u32)>>,
+    /// Until the first input that is new: how long nobody listened before this run, and how much longer
+    /// each unstable object that was put back waits for its end because of that.
+    deaf: Duration,
+    waits: BTreeMap<Slot, Duration>,
     gave_way: u64,
     unstable: u64,
 }
@@ -101,7 +139,15 @@ impl Instability {
     pub fn new(settings: Settings, seed: u64) -> Instability {
         let mut objects = Objects::new(settings.max_objects, seed);
         objects.regroup(settings.groups.len());
-        Instability { settings, objects, deadlines: BinaryHeap::new(), gave_way: 0, unstable: 0 }
+        Instability {
+            settings,
+            objects,
+            deadlines: BinaryHeap::new(),
+            deaf: Duration::ZERO,
+            waits: BTreeMap::new(),
+            gave_way: 0,
+            unstable: 0,
+        }
     }
 
     /// How many systems and interfaces are in memory.
@@ -131,7 +177,7 @@ impl Instability {
                 first: unstable.first,
                 last: unstable.last,
                 ends: unstable.deadline(analysis.window),
-                episode: episode(&unstable, analysis),
+                episode: episode(&unstable, entry.suppressed, analysis),
             })
         })
     }
@@ -154,9 +200,9 @@ impl Instability {
         system: IpAddr,
         at: Time,
         found: &mut Vec<Finding>,
-    ) -> Outcome {
+    ) -> Judged {
         match trap.event {
-            TrapEvent::Other => Outcome::Other,
+            TrapEvent::Other => Judged::of_nothing(Outcome::Other),
             TrapEvent::ColdStart => self.restart_trap(1, trap, system, at, found),
             TrapEvent::WarmStart => self.restart_trap(2, trap, system, at, found),
             TrapEvent::LinkDown | TrapEvent::LinkUp => self.link_trap(trap, system, at, found),
@@ -171,15 +217,20 @@ impl Instability {
         system: IpAddr,
         at: Time,
         found: &mut Vec<Finding>,
-    ) -> Outcome {
-        let Some(slot) = self.system(system, 0, at, found) else { return Outcome::TableFull };
-        if self.is_copy(slot, arc, trap, at) {
-            return Outcome::Copy;
-        }
-        match self.settings.analysis(self.objects.get(slot).group, false) {
-            Some(analysis) => self.count(slot, analysis, false, at, found),
-            None => Outcome::NotCounted,
-        }
+    ) -> Judged {
+        let Some(slot) = self.system(system, 0, at, found) else {
+            return Judged::of_nothing(Outcome::TableFull);
+        };
+        let unstable_before = self.is_unstable(slot, at);
+        let outcome = if self.is_copy(slot, arc, trap, at) {
+            Outcome::Copy
+        } else {
+            match self.settings.analysis(self.objects.get(slot).group, false) {
+                Some(analysis) => self.count(slot, analysis, false, at, found),
+                None => Outcome::NotCounted,
+            }
+        };
+        Judged { outcome, object: Some(slot), unstable_before }
     }
 
     /// INST-1: an interface is judged by its link traps.
@@ -189,20 +240,24 @@ impl Instability {
         address: IpAddr,
         at: Time,
         found: &mut Vec<Finding>,
-    ) -> Outcome {
-        let Some(if_index) = trap.if_index else { return Outcome::NoIfIndex };
+    ) -> Judged {
+        let Some(if_index) = trap.if_index else { return Judged::of_nothing(Outcome::NoIfIndex) };
         let link_up = trap.event == TrapEvent::LinkUp;
-        let Some(system) = self.system(address, 1, at, found) else { return Outcome::TableFull };
+        let Some(system) = self.system(address, 1, at, found) else {
+            return Judged::of_nothing(Outcome::TableFull);
+        };
         let Some(slot) = self.interface(system, if_index, trap, at, found) else {
-            return Outcome::TableFull;
+            return Judged::of_nothing(Outcome::TableFull);
         };
         if self.is_copy(slot, if link_up { 4 } else { 3 }, trap, at) {
-            return Outcome::Copy;
+            let unstable_before = self.is_unstable(slot, at);
+            return Judged { outcome: Outcome::Copy, object: Some(slot), unstable_before };
         }
         // An episode that was over before this trap ends with what the interface was then.
         if let Some(analysis) = self.settings.analysis(self.objects.get(slot).group, true) {
             self.settle(slot, analysis, at, found);
         }
+        let unstable_before = self.objects.get(slot).stability.is_unstable();
         self.describe(slot, trap);
         // INST-2: the first linkDown ends the counting of linkUps for good.
         if !link_up && !self.objects.get(system).sends_link_down {
@@ -223,7 +278,103 @@ impl Instability {
         };
         self.judge_link(slot, at, found);
         self.objects.settled(slot);
-        outcome
+        Judged { outcome, object: Some(slot), unstable_before }
+    }
+
+    /// Whether an object is unstable at a moment up to which deadlines may not have been judged yet.
+    fn is_unstable(&self, slot: Slot, at: Time) -> bool {
+        let entry = self.objects.get(slot);
+        let Stability::Unstable(unstable) = entry.stability else { return false };
+        let analysis = self.settings.analysis(entry.group, entry.is_interface());
+        analysis.is_some_and(|analysis| unstable.deadline(analysis.window) > at)
+    }
+
+    /// How the object stands that a trap is about, after the trap has been judged (TRAP-8).
+    pub fn standing(&self, trap: &Trap<'_>, system: IpAddr, judged: Judged, at: Time) -> Standing {
+        let link = matches!(trap.event, TrapEvent::LinkDown | TrapEvent::LinkUp);
+        let (object, unstable_before) = match (judged.object, trap.if_index) {
+            (Some(slot), _) => (Some(slot), judged.unstable_before),
+            // There was no room for the interface.
+            (None, Some(if_index)) if link => {
+                let group = self.settings.group_of_interface(system, if_index, trap);
+                let state = match trap.event {
+                    TrapEvent::LinkDown => ObjectState::Down,
+                    _ => ObjectState::Stable,
+                };
+                return Standing { object: None, group, state, unstable_before: false };
+            }
+            (None, _) => {
+                let slot = self.objects.find_system(system);
+                (slot, slot.is_some_and(|slot| self.is_unstable(slot, at)))
+            }
+        };
+        let Some(slot) = object else {
+            let group = self.settings.group_of_system(system);
+            let state = ObjectState::Stable;
+            return Standing { object: None, group, state, unstable_before: false };
+        };
+        let entry = self.objects.get(slot);
+        let state = if self.is_unstable(slot, at) {
+            ObjectState::Unstable
+        } else if entry.is_interface() && entry.down {
+            ObjectState::Down
+        } else {
+            ObjectState::Stable
+        };
+        Standing { object, group: entry.group, state, unstable_before }
+    }
+
+    /// Notes that a trap of an unstable object was not forwarded.
+    pub fn suppressed(&mut self, slot: Slot) {
+        let entry = self.objects.change(slot);
+        entry.suppressed = entry.suppressed.saturating_add(1);
+    }
+
+    /// Notes the number in the spool of the trap that an object has just heeded.
+    pub fn spooled(&mut self, slot: Slot, number: u64) {
+        self.objects.get_mut(slot).spooled = number;
+    }
+
+    /// Takes in a trap of the spool that an earlier run took in (TRAP-5), after
+    /// [`restore`](Instability::restore) and before any other input. Nothing comes of it if the object
+    /// has heeded it already.
+    pub fn replay(
+        &mut self,
+        trap: &Trap<'_>,
+        system: IpAddr,
+        number: u64,
+        at: Time,
+        found: &mut Vec<Finding>,
+    ) -> Option<Judged> {
+        let if_index = match trap.event {
+            TrapEvent::Other | TrapEvent::ColdStart | TrapEvent::WarmStart => 0,
+            TrapEvent::LinkDown | TrapEvent::LinkUp => trap.if_index.unwrap_or(0),
+        };
+        if let Some(slot) = self.objects.find(RecordKey { system: System(system), if_index }) {
+            if self.objects.get(slot).spooled >= number {
+                // The record of its system may be older than that of the interface.
+                let system = self.objects.get(slot).system;
+                if trap.event == TrapEvent::LinkDown && !self.objects.get(system).sends_link_down {
+                    self.objects.change(system).sends_link_down = true;
+                }
+                return None;
+            }
+            // This trap came before the time in which nobody listened.
+            let waits = self.waits.get(&slot).copied().unwrap_or_default();
+            if let Stability::Unstable(unstable) = &mut self.objects.get_mut(slot).stability {
+                unstable.deaf = unstable.deaf.saturating_sub(waits);
+                self.waits.insert(slot, Duration::ZERO);
+            }
+        }
+        let judged = self.trap(trap, system, at, found);
+        if let Some(slot) = judged.object {
+            self.waits.remove(&slot);
+            if let Stability::Unstable(unstable) = &mut self.objects.get_mut(slot).stability {
+                unstable.deaf = unstable.deaf.saturating_add(self.deaf);
+                self.waits.insert(slot, self.deaf);
+            }
+        }
+        Some(judged)
     }
 
     /// INST-13: whether `interface_down` is raised or cleared by what the interface now is.
@@ -273,9 +424,10 @@ impl Instability {
         }
         if let Some(unstable) = begun {
             self.unstable += 1;
+            self.objects.get_mut(slot).suppressed = 0;
             self.judge_link(slot, at, found);
             let entry = self.objects.get(slot);
-            let episode = episode(&unstable, analysis);
+            let episode = episode(&unstable, 0, analysis);
             found.push(finding(entry, unstable_kind(entry), None, Some(episode), at));
         }
         self.objects.counted(slot, at);
@@ -298,9 +450,9 @@ impl Instability {
             return false;
         };
         let ended = Some(ClearReason::Ended);
-        let episode = episode(&unstable, analysis);
         self.unstable -= 1;
         let entry = self.objects.change(slot);
+        let episode = episode(&unstable, std::mem::take(&mut entry.suppressed), analysis);
         found.push(finding(entry, unstable_kind(entry), ended, Some(episode), end));
         // INST-13: it is stable again, and its last link trap was linkDown.
         self.judge_link(slot, end, found);
@@ -311,6 +463,9 @@ impl Instability {
     /// Ends every episode whose stable time has gone by at `up_to` (INST-6). All traps received
     /// before `up_to` must have been handed in.
     pub fn expire(&mut self, up_to: Time, found: &mut Vec<Finding>) {
+        // What comes from now on was not received by an earlier run.
+        self.waits.clear();
+        self.deaf = Duration::ZERO;
         while let Some(&Reverse((at, slot, episode))) = self.deadlines.peek() {
             if at > up_to {
                 break;
@@ -366,6 +521,7 @@ impl Instability {
                     if let Some(unstable) = off {
                         self.unstable -= 1;
                         let entry = self.objects.change(slot);
+                        let suppressed = std::mem::take(&mut entry.suppressed);
                         let mut cleared = finding(
                             entry,
                             unstable_kind(entry),
@@ -379,7 +535,7 @@ impl Instability {
                             threshold: 0,
                             unstable_time: unstable.unstable_time(),
                             stable_time: Duration::ZERO,
-                            suppressed: 0,
+                            suppressed: suppressed.into(),
                         });
                         found.push(cleared);
                     }
@@ -529,6 +685,8 @@ impl Instability {
                 down: entry.down,
                 if_name: entry.if_name.as_deref().map(str::to_owned),
                 group: self.settings.group_name(entry.group).map(str::to_owned),
+                spooled: entry.spooled,
+                suppressed: entry.suppressed.into(),
             },
         }
     }
@@ -594,13 +752,26 @@ impl Instability {
             if let (Stability::Unstable(unstable), false) = (&entry.stability, is_raised(kind)) {
                 let analysis = self.settings.analysis(entry.group, entry.is_interface());
                 if let Some(analysis) = analysis {
-                    let episode = episode(unstable, analysis);
+                    let episode = episode(unstable, entry.suppressed, analysis);
                     found.push(finding(entry, kind, None, Some(episode), now));
                 }
             }
             self.objects.get_mut(slot).down_raised = down_raised;
         }
         self.put_in_force(&slots, now, found);
+        self.deaf = deaf;
+        let memory: BTreeMap<RecordKey, &Memory> =
+            records.iter().map(|record| (record.key, &record.memory)).collect();
+        for &slot in &slots {
+            let entry = self.objects.get(slot);
+            if let (
+                Stability::Unstable(unstable),
+                Some(Memory { phase: Phase::Unstable { deaf, .. }, .. }),
+            ) = (&entry.stability, memory.get(&entry.key))
+            {
+                self.waits.insert(slot, unstable.deaf.saturating_sub(*deaf));
+            }
+        }
         // INST-16: they give way in the order in which they fell silent.
         self.objects.regroup(self.settings.groups.len());
         left_out
@@ -636,6 +807,8 @@ impl Instability {
         entry.down = memory.down;
         entry.if_name = memory.if_name.as_deref().map(Into::into);
         entry.group = group;
+        entry.spooled = memory.spooled;
+        entry.suppressed = u32::try_from(memory.suppressed).unwrap_or(u32::MAX);
         if entry.stability.is_unstable() {
             entry.episode = entry.episode.wrapping_add(1);
             self.unstable += 1;
@@ -672,14 +845,14 @@ const fn unstable_kind(entry: &Entry) -> Kind {
     if entry.is_interface() { Kind::InterfaceUnstable } else { Kind::SystemUnstable }
 }
 
-fn episode(unstable: &Unstable, analysis: Analysis) -> Episode {
+fn episode(unstable: &Unstable, suppressed: u32, analysis: Analysis) -> Episode {
     Episode {
         traps: unstable.traps,
         window: analysis.window.length(),
         threshold: analysis.threshold.get(),
         unstable_time: unstable.unstable_time(),
         stable_time: unstable.stable_time(analysis.window),
-        suppressed: 0,
+        suppressed: suppressed.into(),
     }
 }
 

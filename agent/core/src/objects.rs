@@ -70,8 +70,13 @@ pub struct Entry {
     pub episode: u32,
     /// Interfaces of a system in the table.
     interfaces: u32,
+    /// The number in the spool of the last trap that it has heeded; 0 for none.
+    pub spooled: u64,
     /// Its last traps.
     pub recent: Recent,
+    /// Its traps of this episode that were not forwarded (TRAP-8). Beyond 2^32 they are no longer
+    /// counted: a trap a millisecond, for seven weeks.
+    pub suppressed: u32,
     /// What the device calls the interface.
     pub if_name: Option<Box<str>>,
 }
@@ -466,7 +471,7 @@ impl Objects {
 
 /// An address as one number: comparing and hashing that costs half of what the address does. An
 /// IPv4 address has its mapped form (RFC 4291, 2.5.5.2), which no system has.
-fn bits(address: IpAddr) -> u128 {
+pub fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
@@ -488,7 +493,9 @@ impl Entry {
             system: Slot(NOWHERE),
             address: 0,
             stability: Stability::Idle,
+            spooled: 0,
             recent: Recent::default(),
+            suppressed: 0,
             group: GroupIndex(0),
             sends_link_down: false,
             down: false,

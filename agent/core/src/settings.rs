@@ -3,7 +3,7 @@
 //!
 //! The text of the configuration file is read elsewhere; here is only what the machines need.
 
-use std::{net::IpAddr, num::NonZeroU8, time::Duration};
+use std::{fmt, net::IpAddr, num::NonZeroU8, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -45,12 +45,20 @@ impl Access {
 }
 
 /// One community string and where it may come from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Community {
     /// The octets of the community; nothing means any community.
     pub name: Option<Vec<u8>>,
     /// The prefixes that a sender must be in. Empty: anywhere.
     pub sources: Vec<IpNet>,
+}
+
+impl fmt::Debug for Community {
+    /// Without the community itself, as it is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.as_ref().map(|_| "Secret");
+        f.debug_struct("Community").field("name", &name).field("sources", &self.sources).finish()
+    }
 }
 
 impl Default for Access {
@@ -83,6 +91,9 @@ pub struct Forwarding {
     /// The agent's own mark, by which a trap that it has forwarded is known when it comes back
     /// (TRAP-9): the octets of its engine ID. Empty: nothing is known by it.
     pub mark: Vec<u8>,
+    /// The encoded name of the varbind that carries a mark, evenkeelForwardedBy; an instance may
+    /// follow it.
+    pub mark_oid: Vec<u8>,
 }
 
 /// A notification target, as far as forwarding asks.
@@ -136,6 +147,50 @@ pub enum DuringUnstable {
     Suppress,
     /// They go on.
     Forward,
+}
+
+/// How many datagrams one source may send (TRAP-6). It is for the ear, which drops what goes beyond
+/// it before anything is queued, and so no part of [`Settings`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLimits {
+    /// What holds for a source that no exception names; nothing for no limit.
+    pub default: Option<Rate>,
+    /// Prefixes of sources with a limit of their own, or none. The first that fits wins.
+    pub exceptions: Vec<(Vec<IpNet>, Option<Rate>)>,
+    /// How many sources are told apart at most.
+    pub max_sources: u32,
+}
+
+impl SourceLimits {
+    /// More sources than a network has systems that send at once, in some 4 MB.
+    pub const DEFAULT_MAX_SOURCES: u32 = 65_536;
+}
+
+impl Default for SourceLimits {
+    fn default() -> SourceLimits {
+        SourceLimits {
+            default: Some(Rate::DEFAULT),
+            exceptions: Vec::new(),
+            max_sources: SourceLimits::DEFAULT_MAX_SOURCES,
+        }
+    }
+}
+
+/// A token bucket: so many in a row, and then so many a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// How many datagrams a second, in the long run. With 0 none is taken.
+    pub per_second: u32,
+    /// How many at once, after a silence. With 0 none is taken.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// No single device sends 5,000 traps a second for long, and a relay that does gets an exception;
+    /// ten sources at this rate leave the core, which takes 900,000 a second (SNMPv3: 400,000), nine
+    /// tenths of its time. The burst is what a device or a relay has stored up while it could not reach
+    /// us.
+    pub const DEFAULT: Rate = Rate { per_second: 5_000, burst: 100_000 };
 }
 
 /// The trap window: 1 s to 3600 s, as one longer than the longest stable time makes no sense

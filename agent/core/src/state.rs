@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::alarm::{Alarm, System};
+use crate::{
+    alarm::{Alarm, System},
+    usm::EngineRecord,
+};
 
 /// All that the core knows and could not find out again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +19,9 @@ pub struct State {
     pub records: Vec<Record>,
     /// The active alarms.
     pub alarms: Vec<Alarm>,
+    /// Engines that sent by SNMPv3, with their time (RFC 3414, 2.3).
+    #[serde(default)]
+    pub engines: Vec<EngineRecord>,
 }
 
 /// Which system or interface a record is about.
@@ -53,6 +59,12 @@ pub struct Memory {
     pub if_name: Option<String>,
     /// The group that it was last found to be in; nothing for none.
     pub group: Option<String>,
+    /// The number in the spool of the last trap that all of this has heeded (TRAP-5); 0 for none.
+    #[serde(default)]
+    pub spooled: u64,
+    /// Its traps that were not forwarded, as it was unstable already (TRAP-8).
+    #[serde(default)]
+    pub suppressed: u64,
 }
 
 /// Where the instability of an object stands.

@@ -168,7 +168,7 @@ fn what_cannot_be_a_message_is_refused_with_its_reason_trap_7() {
         ("a negative length", vec![0x30, 0x84, 0xff, 0xff, 0xff, 0xff], Malformed::Truncated),
         ("deep nesting", nested, Malformed::WrongType),
         ("a version that is no integer", message(&[octets(b"1"), public()]), Malformed::WrongType),
-        ("SNMPv3", message(&[number(2, 3), nest(0x30, &[])]), Malformed::UnsupportedVersion),
+        ("SNMPv2u", message(&[number(2, 2), nest(0x30, &[])]), Malformed::UnsupportedVersion),
         ("a negative version", message(&[number(2, -1), public()]), Malformed::UnsupportedVersion),
         ("an empty version", message(&[tlv(2, &[]), public()]), Malformed::UnsupportedVersion),
         (
@@ -417,13 +417,12 @@ fn well_formed() -> impl Strategy<Value = Message> {
     let numbers = (0..=i32::MAX, any::<u32>(), 1..8u32, any::<[u8; 4]>());
     (form, "[ -~]{0,40}", numbers, varbinds).prop_map(
         |(form, community, (request_id, uptime, trap, agent_address), varbinds)| Message {
-            form,
             community: community.into_bytes(),
             request_id: i64::from(request_id),
             uptime: i64::from(uptime),
-            trap,
             agent_address,
             varbinds,
+            ..Message::new(form, trap)
         },
     )
 }

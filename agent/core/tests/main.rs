@@ -3,6 +3,8 @@
 
 mod common;
 mod decoder;
+mod forwarding;
+mod intake;
 mod properties;
 mod replay;
 mod sender;

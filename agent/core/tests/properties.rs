@@ -173,7 +173,7 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let doubled = prop_oneof![3 => Just(None), 1 => (0..5_000u64).prop_map(Some)];
     let restart = prop_oneof![9 => Just(false), 1 => Just(true)];
-    (gap, 1..3u8, 0..3u32, any::<bool>(), 0..3u8, doubled, restart).prop_map(
+    (gap, 1..3u8, 0..3u32, any::<bool>(), 0..5u8, doubled, restart).prop_map(
         |(gap, system, if_index, link_up, form, doubled, restart)| {
             let link_up = link_up && if_index != 0;
             Step { gap, system, if_index, link_up, form, doubled, restart }
@@ -285,7 +285,7 @@ fn play(steps: &[Step], group: GroupSettings) -> Result<(), TestCaseError> {
         if step.restart {
             sim.restart(now, now);
         }
-        let form = [Form::V1, Form::V2c, Form::Inform][usize::from(step.form)];
+        let form = Form::ALL[usize::from(step.form)];
         let trap = match (step.if_index, step.link_up) {
             (0, _) => 1 + u32::from(step.form) % 2,
             (_, true) => 4,

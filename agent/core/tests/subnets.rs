@@ -12,7 +12,7 @@ use evenkeel_core::{
 };
 use proptest::{collection::vec, prelude::*};
 
-use crate::common::sim::{at, cases};
+use crate::common::sim::{at, cases, local_engine};
 
 /// What the network does with an echo: after how many milliseconds replies come.
 type Network = Box<dyn FnMut(&Echo, Time) -> Vec<u64>>;
@@ -35,7 +35,7 @@ impl Lab {
         let subnets = Subnets { watch_gateways: true, subnets, ..Subnets::default() };
         let settings = Settings { subnets, ..Settings::default() };
         Lab {
-            agent: Agent::new(settings.clone(), 1, 42),
+            agent: Agent::new(settings.clone(), local_engine(), 1, 42),
             settings,
             network,
             now: at(0),
@@ -66,7 +66,7 @@ impl Lab {
 
     fn restart(&mut self) {
         let state = self.agent.export(self.now);
-        self.agent = Agent::new(self.settings.clone(), 1, 42);
+        self.agent = Agent::new(self.settings.clone(), local_engine(), 1, 42);
         self.coming.clear();
         self.agent.restore(state, Duration::ZERO, self.now);
         self.drain();

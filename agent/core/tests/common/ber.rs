@@ -74,6 +74,11 @@ pub const SNMP_TRAP_ADDRESS: [u32; 10] = [1, 3, 6, 1, 6, 3, 18, 1, 3, 0];
 /// An enterprise to send SNMPv1 traps for.
 pub const ENTERPRISE: [u32; 8] = [1, 3, 6, 1, 4, 1, 9, 1];
 
+/// snmpEngineID of the agent under test.
+pub const LOCAL_ENGINE: [u8; 13] = *b"\x80\x00\x1f\x88\x04evenkeel";
+/// snmpEngineID of a device.
+pub const DEVICE_ENGINE: [u8; 11] = *b"\x80\x00\x1f\x88\x04device";
+
 /// A column of ifEntry with its instance.
 pub fn if_entry(column: u32, instance: u32) -> Vec<u32> {
     vec![1, 3, 6, 1, 2, 1, 2, 2, 1, column, instance]
@@ -99,6 +104,10 @@ pub struct Message {
     pub trap: u32,
     /// The agent address, where the form has one.
     pub agent_address: [u8; 4],
+    /// The authoritative engine, where the form has one.
+    pub engine: Vec<u8>,
+    /// The engine of the context, where the form has one.
+    pub context_engine: Vec<u8>,
     /// The varbinds behind sysUpTime.0 and snmpTrapOID.0.
     pub varbinds: Vec<Vec<u8>>,
 }
@@ -113,6 +122,11 @@ impl Message {
             uptime: 100_000,
             trap,
             agent_address: [0; 4],
+            engine: match form {
+                Form::V3Inform => LOCAL_ENGINE.to_vec(),
+                _ => DEVICE_ENGINE.to_vec(),
+            },
+            context_engine: DEVICE_ENGINE.to_vec(),
             varbinds: Vec::new(),
         }
     }
@@ -123,11 +137,24 @@ impl Message {
             Form::V1 => (0, self.pdu_v1()),
             Form::V2c => (1, self.pdu_v2(0xa7)),
             Form::Inform => (1, self.pdu_v2(0xa6)),
-            Form::V3 | Form::V3Inform => {
-                unreachable!("SNMPv3 messages have a builder of their own")
-            }
+            Form::V3 => return self.message_v3(0, self.pdu_v2(0xa7)),
+            Form::V3Inform => return self.message_v3(4, self.pdu_v2(0xa6)),
         };
         nest(0x30, &[number(2, version), octets(&self.community), pdu])
+    }
+
+    /// RFC 3412, section 6, and RFC 3414, 2.4: noAuthNoPriv.
+    fn message_v3(&self, flags: u8, pdu: Vec<u8>) -> Vec<u8> {
+        let id = number(2, self.request_id & 0x7fff_ffff);
+        let global = nest(0x30, &[id, number(2, 65_507), octets(&[flags]), number(2, 3)]);
+        let (boots, time) = (number(2, 7), number(2, 1_000));
+        let (user, nothing) = (octets(&self.community), octets(&[]));
+        let usm = nest(
+            0x30,
+            &[octets(&self.engine), boots, time, user, nothing.clone(), nothing.clone()],
+        );
+        let scoped = nest(0x30, &[octets(&self.context_engine), nothing, pdu]);
+        nest(0x30, &[number(2, 3), global, octets(&usm), scoped])
     }
 
     fn pdu_v1(&self) -> Vec<u8> {

@@ -6,10 +6,12 @@ use std::{net::IpAddr, time::Duration};
 use evenkeel_core::{
     agent::Agent,
     input::{
-        Datagram, Door, Ear, Echo, Event, Host, HostInterface, Input, Reply, SendFailed, Verdict,
+        Answer, Datagram, Door, Ear, Echo, Event, Host, HostInterface, Input, Reply, SendFailed,
+        Taken, Verdict,
     },
     settings::{
-        Analysis, Group, GroupSettings, Match, Polled, Require, Settings, Subnet, Threshold, Window,
+        Analysis, DuringUnstable, ForwardRule, ForwardTarget, Group, GroupSettings, Match,
+        ObjectState, Polled, Require, Settings, Subnet, Threshold, Window,
     },
     state::State,
     time::Time,
@@ -19,7 +21,7 @@ use proptest::prelude::*;
 
 use super::{
     ber::{Message, if_entry, if_x_entry, number, octets, varbind},
-    sim::{at, open_settings},
+    sim::{at, local_engine, open_settings},
 };
 
 /// One thing to do. Numbers are turned into what they stand for when it is done.
@@ -32,8 +34,10 @@ pub enum Op {
     Trap(u8, u32, u32, u8, u8, u64, u8),
     /// Octets from anybody.
     Bytes(Vec<u8>),
-    /// Both ears have handed in all, up to this long ago; and how many were lost.
-    Heard(u64, u64),
+    /// Both ears have handed in all, up to this long ago; and how many were lost, and how many dropped.
+    Heard(u64, u64, u64),
+    /// A notification target answers, or not.
+    Target(u8, bool),
     /// Time for polls.
     Now,
     /// A reply to the echo that was sent this many before the latest, with a verdict and how long
@@ -60,11 +64,16 @@ pub fn op() -> impl Strategy<Value = Op> {
     let wait = prop_oneof![Just(0), Just(1), 0..3_000u64, 25_000..35_000u64, 0..4_000_000u64];
     prop_oneof![
         6 => wait.prop_map(Op::Wait),
-        16 => (0..5u8, 0..4u32, 0..8u32, 0..3u8, any::<u8>(), 0..2_000u64, 0..5u8)
+        16 => (0..5u8, 0..4u32, 0..8u32, 0..5u8, any::<u8>(), 0..2_000u64, 0..5u8)
             .prop_map(|(a, b, c, d, e, f, g)| Op::Trap(a, b, c, d, e, f, g)),
         1 => proptest::collection::vec(any::<u8>(), 0..60).prop_map(Op::Bytes),
-        8 => (prop_oneof![Just(0), 0..1_000u64], prop_oneof![4 => Just(0u64), 1 => 1..9u64])
-            .prop_map(|(ago, lost)| Op::Heard(ago, lost)),
+        8 => (
+            prop_oneof![Just(0), 0..1_000u64],
+            prop_oneof![4 => Just(0u64), 1 => 1..9u64],
+            prop_oneof![4 => Just(0u64), 1 => 1..9u64],
+        )
+            .prop_map(|(ago, lost, limited)| Op::Heard(ago, lost, limited)),
+        2 => (0..3u8, any::<bool>()).prop_map(|(name, up)| Op::Target(name, up)),
         8 => Just(Op::Now),
         8 => (0..12usize, 0..8u8, 0..2_500u64).prop_map(|(a, b, c)| Op::Reply(a, b, c)),
         1 => (any::<u8>(), any::<u16>(), any::<u16>()).prop_map(|(a, b, c)| Op::StrayReply(a, b, c)),
@@ -94,6 +103,10 @@ pub struct World {
     pub events: Vec<Event>,
     /// What was sent.
     pub echoes: Vec<Echo>,
+    /// What went back to senders.
+    pub answers: Vec<Answer>,
+    /// What went on.
+    pub taken: Vec<Taken>,
     /// What went in.
     pub frames: Vec<Frame>,
     settings: Settings,
@@ -105,9 +118,11 @@ impl World {
     pub fn new(seed: u64) -> World {
         let settings = settings(0);
         World {
-            agent: Agent::new(settings.clone(), seed, 77),
+            agent: Agent::new(settings.clone(), local_engine(), seed, 77),
             events: Vec::new(),
             echoes: Vec::new(),
+            answers: Vec::new(),
+            taken: Vec::new(),
             frames: Vec::new(),
             settings,
             now: at(0),
@@ -143,10 +158,15 @@ impl World {
                 self.datagram([10, 0, 0, system].into(), ago(age), &bytes);
             }
             Op::Bytes(ref bytes) => self.datagram([10, 0, 0, 1].into(), now, bytes),
-            Op::Heard(millis, lost) => {
+            Op::Heard(millis, lost, limited) => {
                 for ear in [Ear::Traps, Ear::Replies] {
-                    self.feed(&Input::Heard { ear, up_to: ago(millis), lost, limited: 0 });
+                    self.feed(&Input::Heard { ear, up_to: ago(millis), lost, limited });
                 }
+            }
+            Op::Target(name, up) => {
+                let name = ["noc", "lab", "none"][usize::from(name)].to_owned();
+                let unreachable = (!up).then(|| "no response".to_owned());
+                self.feed(&Input::Target { name, unreachable, now });
             }
             Op::Now => self.feed(&Input::Now(now)),
             Op::Reply(before, verdict, age) => {
@@ -207,7 +227,9 @@ impl World {
     }
 
     fn begin(&mut self, state: &State, deaf: Duration, now: Time, seed: u64) {
-        self.agent = Agent::new(self.settings.clone(), seed, 77);
+        let next = self.agent.next_number();
+        self.agent = Agent::new(self.settings.clone(), local_engine(), seed, 77);
+        self.agent.set_spool(next);
         self.agent.restore(state.clone(), deaf, now);
         self.drain();
     }
@@ -233,11 +255,13 @@ impl World {
     fn drain(&mut self) {
         self.events.extend(std::iter::from_fn(|| self.agent.poll_event()));
         self.echoes.extend(std::iter::from_fn(|| self.agent.poll_transmit()));
+        self.answers.extend(std::iter::from_fn(|| self.agent.poll_answer()));
+        self.taken.extend(std::iter::from_fn(|| self.agent.poll_taken()));
     }
 }
 
 fn message(if_index: u32, trap: u32, form: u8, id: u8, name: u8, now: Time) -> Message {
-    let form = [Form::V1, Form::V2c, Form::Inform][usize::from(form)];
+    let form = Form::ALL[usize::from(form)];
     let trap = [1, 2, 3, 3, 3, 4, 4, 6][trap as usize];
     let mut varbinds = Vec::new();
     if if_index > 0 {
@@ -279,6 +303,25 @@ pub fn settings(bits: u16) -> Settings {
     }
     if bit(7) {
         settings.access.forwarders.push("10.0.0.0/30".parse().unwrap());
+    }
+    let target =
+        |name: &str, durable, original| ForwardTarget { name: name.to_owned(), durable, original };
+    settings.forwarding.targets =
+        vec![target("noc", bit(14), false), target("lab", false, bit(15))];
+    if bit(14) {
+        settings.forwarding.targets.truncate(1);
+    }
+    if bit(14) || bit(15) {
+        let during_unstable =
+            if bit(8) { DuringUnstable::Forward } else { DuringUnstable::Suppress };
+        settings.forwarding.rules = vec![ForwardRule {
+            traps: vec![],
+            systems: vec![],
+            groups: vec![],
+            states: if bit(9) { vec![ObjectState::Down, ObjectState::Unstable] } else { vec![] },
+            during_unstable,
+            targets: if bit(14) { vec![0] } else { vec![0, 1] },
+        }];
     }
     let subnets = &mut settings.subnets;
     subnets.poll_interval = Duration::from_secs(if bit(8) { 1 } else { 2 });

@@ -4,12 +4,15 @@ use std::{net::IpAddr, time::Duration};
 
 use evenkeel_core::{
     agent::Agent,
-    input::{Datagram, Door, Ear, Event, Input},
+    input::{Answer, Datagram, Door, Ear, Event, Input, Taken},
     settings::{Access, Community, Settings},
     state::State,
     time::Time,
+    usm::{EngineId, Level, LocalEngine, User},
 };
 use proptest::test_runner::Config as ProptestConfig;
+
+use super::ber::LOCAL_ENGINE;
 
 /// The origin of the simulated clock lies this far before the first moment of a test, so that
 /// what happened before it has a moment too.
@@ -26,10 +29,18 @@ pub fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Settings that let anyone send, with the shipped analysis.
+/// Settings that let anyone send, with the shipped analysis. By SNMPv3 it is the user `public`.
 pub fn open_settings() -> Settings {
     let anyone = Community { name: None, sources: Vec::new() };
-    let access = Access { communities: vec![anyone], ..Access::default() };
+    let public = User {
+        name: b"public".to_vec(),
+        auth: None,
+        privacy: None,
+        min_level: Level::NoAuthNoPriv,
+        engines: Vec::new(),
+        learn: true,
+    };
+    let access = Access { communities: vec![anyone], users: vec![public], ..Access::default() };
     Settings { access, ..Settings::default() }
 }
 
@@ -39,13 +50,18 @@ pub struct Sim {
     pub agent: Agent,
     /// What came out of it, in order.
     pub events: Vec<Event>,
+    /// What went back to senders.
+    pub answers: Vec<Answer>,
+    /// What went on.
+    pub taken: Vec<Taken>,
     settings: Settings,
 }
 
 impl Sim {
     /// An agent that knows nothing.
     pub fn new(settings: Settings) -> Sim {
-        Sim { agent: new_agent(&settings), events: Vec::new(), settings }
+        let agent = new_agent(&settings);
+        Sim { agent, events: Vec::new(), answers: Vec::new(), taken: Vec::new(), settings }
     }
 
     /// Hands in one input, and takes out what came of it.
@@ -60,6 +76,8 @@ impl Sim {
     /// Takes out what there is.
     pub fn drain(&mut self) {
         self.events.extend(std::iter::from_fn(|| self.agent.poll_event()));
+        self.answers.extend(std::iter::from_fn(|| self.agent.poll_answer()));
+        self.taken.extend(std::iter::from_fn(|| self.agent.poll_taken()));
     }
 
     /// A datagram.
@@ -92,5 +110,11 @@ impl Sim {
 }
 
 fn new_agent(settings: &Settings) -> Agent {
-    Agent::new(settings.clone(), 7, 99)
+    Agent::new(settings.clone(), local_engine(), 7, 99)
+}
+
+/// The agent's own engine in tests: in its third run, since [`START`].
+pub fn local_engine() -> LocalEngine {
+    let id = EngineId::new(&LOCAL_ENGINE).expect("13 octets");
+    LocalEngine { id, boots: 3, started: START }
 }

@@ -9,7 +9,7 @@
 //!
 //! A line with `>` is what must come out, the others are what goes in. Traps are `linkDown`,
 //! `linkUp`, `coldStart` and `warmStart`, with the moment of their receipt; a trap may say `form`
-//! (`v1`, `v2c`, `inform`), `via` (the source, which is then a forwarder and the system goes into
+//! (`v1`, `v2c`, `inform`, `v3`, `v3inform`), `via` (the source, which is then a forwarder and the system goes into
 //! snmpTrapAddress.0 or the agent address), `from` (the source of a trap that names nobody),
 //! `id` (request-id), `up` (sysUpTime), `handed` (when it reaches the agent), `type`, `descr`,
 //! `name` and `alias`. Without `id` and `up` each trap has its own. Other lines are
@@ -159,6 +159,8 @@ fn trap_of(
     let form = match *options.get("form").unwrap_or(&"v2c") {
         "v1" => Form::V1,
         "inform" => Form::Inform,
+        "v3" => Form::V3,
+        "v3inform" => Form::V3Inform,
         _ => Form::V2c,
     };
     let number_of = |name, otherwise: i64| {

@@ -14,6 +14,7 @@ use evenkeel_core::{
     agent::Agent,
     input::{Host, Input},
     notification::Start,
+    sender::Version,
     time::Time,
     usm::{EngineId, LocalEngine},
 };
@@ -342,9 +343,17 @@ fn targets(config: &Config) -> Vec<Target> {
         .map(|target| Target {
             name: target.name.clone(),
             address: target.address,
-            community: target.community.clone(),
+            community: community(&target.destination.version),
         })
         .collect()
+}
+
+/// The community that a target is sent; SNMPv3 has none.
+fn community(version: &Version) -> Vec<u8> {
+    match version {
+        Version::V1 { community } | Version::V2c { community } => community.clone(),
+        Version::V3 { .. } => Vec::new(),
+    }
 }
 
 fn names(config: &Config) -> Vec<String> {

@@ -20,12 +20,12 @@ use super::{
 /// Errors and warnings, each in the order of the file.
 pub fn check_against_host(config: &Config, host: &Host) -> (Vec<Problem>, Vec<Warning>) {
     let mut check = Check { config, host, errors: Vec::new(), warnings: Vec::new() };
-    for (subnet, origin) in config.core.subnets.subnets.iter().zip(&config.origin.subnets) {
+    for (subnet, origin) in config.core.subnets.subnets.iter().zip(&config.places.subnets) {
         if subnet.monitor {
             check.subnet(subnet, origin);
         }
     }
-    for (target, span) in config.notifications.targets.iter().zip(&config.origin.targets) {
+    for (target, span) in config.notifications.targets.iter().zip(&config.places.targets) {
         let ours = config.traps.listen.iter().any(|listen| hears(listen, target.address));
         if ours && check.is_own(target.address.ip()) {
             let subject = format!("notifications.target.address = \"{}\"", target.address);
@@ -141,7 +141,7 @@ impl Check<'_> {
     }
 
     fn problem(&self, subject: String, span: Span, wrong: Wrong) -> Problem {
-        let problem = Problem::error(&self.config.origin.source, Some(span), wrong.message);
+        let problem = Problem::error(&self.config.places.source, Some(span), wrong.message);
         let problem = problem.about(subject);
         match wrong.help {
             Some(help) => problem.with_help(help),

@@ -11,26 +11,36 @@ pub mod check;
 pub mod host;
 pub mod problem;
 mod reader;
+mod secret;
 mod sections;
 #[cfg(test)]
 mod tests;
 mod units;
+mod veil;
 
 use std::{
     fs::File,
     io::Read,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use evenkeel_core::{mib::RootOid, settings::Settings};
+use evenkeel_core::{
+    alarm::{self, Kind},
+    mib::RootOid,
+    sender::Destination,
+    settings::{Settings, SourceLimits},
+    usm::EngineId,
+};
 use toml::de::DeTable;
 
 pub use problem::{ConfigErrors, Problem, Severity};
 use problem::{Source, Span};
 use reader::Reader;
+use secret::Surroundings;
 
 /// Where the file is looked for if none is named.
 pub const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.toml";
@@ -55,19 +65,21 @@ pub struct Config {
     pub notifications: Notifications,
     /// The page and the metrics.
     pub web: Web,
+    /// What waits on the disk.
+    pub spool: Spool,
     /// What is kept of the past.
     pub journal: Journal,
     /// Where the values stand in the file, for the checks that need the host.
-    origin: Origin,
+    places: Places,
 }
 
 impl PartialEq for Config {
     /// Whether both say the same; where it was written makes no difference.
     fn eq(&self, other: &Config) -> bool {
         let all = |config: &Config| {
-            let Config { agent, traps, core, notifications, web, journal, origin: _ } =
+            let Config { agent, traps, core, notifications, web, spool, journal, places: _ } =
                 config.clone();
-            (agent, traps, core, notifications, web, journal)
+            (agent, traps, core, notifications, web, spool, journal)
         };
         all(self) == all(other)
     }
@@ -84,6 +96,8 @@ pub struct Agent {
     pub control_socket: Option<PathBuf>,
     /// The file that every input is recorded to.
     pub record: Option<PathBuf>,
+    /// snmpEngineID, if it is not the one that is made at the first start and kept.
+    pub engine_id: Option<EngineId>,
 }
 
 impl Agent {
@@ -146,6 +160,8 @@ pub struct Traps {
     pub receive_buffer: u64,
     /// How many bytes of received traps may wait inside the agent (TRAP-6).
     pub max_waiting: u64,
+    /// How many traps one source may send (TRAP-6).
+    pub limits: SourceLimits,
 }
 
 impl Default for Traps {
@@ -160,6 +176,7 @@ impl Default for Traps {
             listen_is_default: true,
             receive_buffer: 64 << 20,
             max_waiting: 256 << 20,
+            limits: SourceLimits::default(),
         }
     }
 }
@@ -180,8 +197,41 @@ pub struct NotificationTarget {
     pub name: String,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The octets of the community that it is sent.
-    pub community: Vec<u8>,
+    /// How it is spoken to.
+    pub destination: Destination,
+    /// How long a Response is waited for.
+    pub timeout: Duration,
+    /// How often an inform is sent again before the target counts as unreachable.
+    pub retries: u8,
+    /// How many messages a second it is sent at most (TRAP-13), 1 or more.
+    pub rate: u32,
+    /// How many it may be sent at once after a pause, 1 or more.
+    pub burst: u32,
+    /// How many informs may be without an answer at a time, 1 or more.
+    pub window: u16,
+    /// Whether it is sent alarms.
+    pub alarms: bool,
+    /// The kinds of alarms that it is sent. Empty: every kind.
+    pub kinds: Vec<Kind>,
+    /// Alarms that are less severe than this are not sent.
+    pub least_severity: alarm::Severity,
+    /// Whether traps are forwarded to it at all.
+    pub forward: bool,
+    /// How a forwarded trap says whose it is (TRAP-9).
+    pub origin: Origin,
+}
+
+/// How a forwarded trap says whose it is (TRAP-9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// By `snmpTrapAddress.0` (RFC 3584, 3.1).
+    Address {
+        /// By `snmpTrapCommunity.0` besides.
+        community: bool,
+    },
+    /// It is the original datagram, byte for byte, from its original source address. This needs
+    /// CAP_NET_RAW.
+    Source,
 }
 
 /// The section `[web]`.
@@ -200,22 +250,37 @@ impl Default for Web {
     }
 }
 
+/// The section `[spool]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// How many bytes of traps may wait on the disk for targets that acknowledge (TRAP-11).
+    pub max_size: u64,
+}
+
+impl Default for Spool {
+    fn default() -> Spool {
+        Spool { max_size: 1 << 30 }
+    }
+}
+
 /// The section `[journal]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     /// How long alarms are kept after they were cleared.
     pub keep: Duration,
+    /// How many raises and clears are kept at most, however young: the disk has an end.
+    pub max_rows: u64,
 }
 
 impl Default for Journal {
     fn default() -> Journal {
-        Journal { keep: Duration::from_secs(90 * 86_400) }
+        Journal { keep: Duration::from_secs(90 * 86_400), max_rows: 10_000_000 }
     }
 }
 
 /// Where the values stand that are checked against the host, in the order of the values.
 #[derive(Clone, Debug, Default)]
-struct Origin {
+struct Places {
     source: Arc<Source>,
     subnets: Vec<SubnetOrigin>,
     targets: Vec<Span>,
@@ -249,9 +314,17 @@ impl Config {
     /// When the file can't be read, is no TOML, or holds anything that can't work: then every
     /// mistake in it at once.
     pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+        Config::load_with(path, |surroundings| surroundings)
+    }
+
+    fn load_with(
+        path: &Path,
+        adjust: impl Fn(Surroundings) -> Surroundings,
+    ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
         let name = path.display().to_string();
         let refuse = |message: String, help: &str| {
-            let problem = Problem::error(&Arc::new(Source::new(&*name, "")), None, message);
+            let problem =
+                Problem::error(&Arc::new(Source::new(&*name, "", Vec::new())), None, message);
             ConfigErrors::new(vec![if help.is_empty() { problem } else { problem.with_help(help) }])
         };
         let unreadable = |error: std::io::Error| {
@@ -266,10 +339,11 @@ impl Config {
             refuse(format!("can't read the configuration: {error}"), help)
         };
         let file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
         let mut bytes = Vec::new();
         // One byte more than is allowed tells a file that is too long, whatever its kind.
         file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        Config::from_bytes(&name, &bytes)
+        Config::from_bytes(&name, &bytes, adjust(Surroundings::of(path, mode)))
     }
 
     /// Reads the file that is named, or the one at [`DEFAULT_PATH`]; if none is named and there is
@@ -279,30 +353,55 @@ impl Config {
     ///
     /// Those of [`Config::load`].
     pub fn load_or_default(path: Option<&Path>) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+        Config::named_or_default(path, Config::load)
+    }
+
+    /// The same for who asks a running agent something, and needs no secret for it: communities,
+    /// passphrases and keys that stand in other files are not read, and are not among what this gives.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::load`].
+    pub fn load_without_secrets(path: Option<&Path>) -> Result<Config, ConfigErrors> {
+        let load = |path: &Path| Config::load_with(path, Surroundings::without_secrets);
+        Config::named_or_default(path, load).map(|(config, _)| config)
+    }
+
+    fn named_or_default(
+        path: Option<&Path>,
+        load: impl Fn(&Path) -> Result<(Config, Vec<Warning>), ConfigErrors>,
+    ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
         match path {
-            Some(path) => Config::load(path),
+            Some(path) => load(path),
             // A file that is there but can't be seen is an error, told by load.
             None if matches!(Path::new(DEFAULT_PATH).try_exists(), Ok(false)) => {
                 Ok((Config::default(), Vec::new()))
             }
-            None => Config::load(Path::new(DEFAULT_PATH)),
+            None => load(Path::new(DEFAULT_PATH)),
         }
     }
 
     /// Reads the bytes of a file; `name` is what messages call it.
-    fn from_bytes(name: &str, bytes: &[u8]) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    fn from_bytes(
+        name: &str,
+        bytes: &[u8],
+        surroundings: Surroundings,
+    ) -> Result<(Config, Vec<Warning>), ConfigErrors> {
         if bytes.len() as u64 > LONGEST_FILE {
-            let source = Arc::new(Source::new(name, ""));
+            let source = Arc::new(Source::new(name, "", Vec::new()));
             let problem = Problem::error(&source, None, "this file is longer than 4 MiB");
             return Err(ConfigErrors::new(vec![
                 problem.with_help("is it the configuration? Prefixes may stand for many addresses"),
             ]));
         }
         match std::str::from_utf8(bytes) {
-            Ok(text) => read(name, text).map(|(config, warnings, _)| (config, warnings)),
+            Ok(text) => {
+                read(name, text, surroundings).map(|(config, warnings, _)| (config, warnings))
+            }
             Err(error) => {
                 let at = error.valid_up_to();
-                let source = Arc::new(Source::new(name, &String::from_utf8_lossy(bytes)));
+                let text = String::from_utf8_lossy(bytes);
+                let source = Arc::new(Source::new(name, &text, veil::of_text(&text)));
                 let byte = bytes.get(at).copied().unwrap_or_default();
                 let message = format!("the byte 0x{byte:02x} here is no UTF-8");
                 let problem = Problem::error(&source, Some((at..at + 1).into()), message);
@@ -316,17 +415,22 @@ impl Config {
 type KnownKeys = std::collections::BTreeSet<String>;
 
 /// Reads a text.
-fn read(name: &str, text: &str) -> Result<(Config, Vec<Warning>, KnownKeys), ConfigErrors> {
+fn read(
+    name: &str,
+    text: &str,
+    surroundings: Surroundings,
+) -> Result<(Config, Vec<Warning>, KnownKeys), ConfigErrors> {
     // A byte order mark is what some editors write before UTF-8.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let source = Arc::new(Source::new(name, text));
     if let Some(at) = text.find('\0') {
+        let source = Arc::new(Source::new(name, text, veil::of_text(text)));
         let problem =
             Problem::error(&source, Some((at..at + 1).into()), "there is a NUL byte here");
         return Err(ConfigErrors::new(vec![problem.with_help("is this a text file in UTF-8?")]));
     }
     let (document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
+        let source = Arc::new(Source::new(name, text, veil::of_text(text)));
         // What the parser made of the rest is a guess, and errors in guesses help nobody.
         let mut problems: Vec<_> =
             errors.iter().map(|error| syntax(&source, text, error)).collect();
@@ -334,7 +438,8 @@ fn read(name: &str, text: &str) -> Result<(Config, Vec<Warning>, KnownKeys), Con
         problems.dedup_by_key(|problem| source.line(problem.place()));
         return Err(ConfigErrors::new(problems));
     }
-    let reader = Reader::new(source);
+    let hidden = veil::of_document(text, document.get_ref());
+    let reader = Reader::new(Arc::new(Source::new(name, text, hidden)), surroundings);
     let config = sections::config(&reader, &document);
     let (mut problems, known) = reader.finish();
     problems.sort_by_key(Problem::place);
@@ -369,7 +474,9 @@ fn syntax(source: &Arc<Source>, text: &str, error: &toml::de::Error) -> Problem 
             let word = rest.split([',', ']', '}', '#']).next().unwrap_or_default().trim();
             // A long one would be no help, and the marked place says where.
             let help = match word.len() {
-                0..=60 => format!("write \"{}\"", word.replace('"', "")),
+                0..=60 if !source.hides(range.clone().into()) => {
+                    format!("write \"{}\"", word.replace('"', ""))
+                }
                 _ => "put it in quotes".to_owned(),
             };
             problem("a string stands in quotes").with_help(help)

@@ -8,6 +8,8 @@ use miette::{
     MietteSpanContents, SourceCode, SourceSpan, SpanContents,
 };
 
+use super::veil::MASK;
+
 /// Lines longer than this are shown in part: a terminal has no more room, and one line of a broken
 /// file can be the whole file.
 const LONGEST_LINE: usize = 160;
@@ -38,19 +40,23 @@ impl From<std::ops::Range<usize>> for Span {
 pub struct Source {
     name: String,
     /// The text with every character that could steer a terminal replaced by a harmless one of the
-    /// same length, so that places mean the same in both.
+    /// same length, so that places mean the same in both, and without what is hidden. The text
+    /// itself is not kept.
     shown: String,
+    /// What is hidden, in order, without overlaps.
+    hidden: Vec<Span>,
     /// Where each line starts.
     lines: Vec<usize>,
 }
 
 impl Source {
-    /// The source of this name and text.
-    pub fn new(name: impl Into<String>, text: &str) -> Source {
-        let shown: String = text.chars().map(harmless).collect();
+    /// The source of this name and text, of which these parts are never shown.
+    pub fn new(name: impl Into<String>, text: &str, hidden: Vec<Span>) -> Source {
+        let hidden = without_overlaps(hidden);
+        let shown = veiled(text, &hidden);
         let starts = shown.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(starts.map(|(at, _)| at + 1)).collect();
-        Source { name: name.into(), shown, lines }
+        Source { name: name.into(), shown, hidden, lines }
     }
 
     /// The name that messages use.
@@ -72,6 +78,7 @@ impl Source {
 
     /// Line and column as an editor counts them, from 1, columns in characters.
     fn position(&self, at: usize) -> (usize, usize) {
+        let at = self.hidden_at(at).map_or(at, |hidden| hidden.start);
         let at = self.boundary(at);
         let line = self.line(at);
         let start = self.line_bounds(line).0;
@@ -87,8 +94,23 @@ impl Source {
         at
     }
 
-    /// The text of a value, if it is short enough to repeat.
+    /// The hidden part that holds a byte or ends before it: a place there would tell its length.
+    fn hidden_at(&self, at: usize) -> Option<Span> {
+        let after = self.hidden.partition_point(|hidden| hidden.end < at);
+        self.hidden.get(after).copied().filter(|hidden| hidden.start <= at)
+    }
+
+    /// Whether any of this may not be shown, or what stands at an empty place.
+    pub fn hides(&self, span: Span) -> bool {
+        let after = self.hidden.partition_point(|hidden| hidden.end <= span.start);
+        self.hidden.get(after).is_some_and(|hidden| hidden.start < span.end.max(span.start + 1))
+    }
+
+    /// The text of a value, if it is short enough to repeat and no secret.
     pub fn excerpt(&self, span: Span) -> Option<&str> {
+        if self.hides(span) {
+            return None;
+        }
         let text = self.shown.get(span.start..span.end)?;
         let short = text.chars().count() <= LONGEST_VALUE && !text.contains('\n');
         (short && !text.is_empty()).then_some(text)
@@ -96,11 +118,48 @@ impl Source {
 
     /// What of a span is marked: its part on its first line, and no more than fits.
     fn marked(&self, span: Span) -> SourceSpan {
+        // Of what is hidden, no more is marked than stands for it: not even its length is told.
+        let span = match self.hidden_at(span.start) {
+            Some(Span { start, end }) => Span { start, end: end.min(start + MASK.len()) },
+            None => span,
+        };
         let start = self.boundary(span.start);
         let end_of_line = self.line_bounds(self.line(start)).1;
         let end = self.boundary(span.end.min(end_of_line).min(start + LONGEST_LINE / 2));
         (start, end.max(start) - start).into()
     }
+}
+
+/// These parts in order, those that meet made one.
+fn without_overlaps(mut parts: Vec<Span>) -> Vec<Span> {
+    parts.sort();
+    let mut apart: Vec<Span> = Vec::with_capacity(parts.len());
+    for part in parts {
+        match apart.last_mut() {
+            Some(last) if part.start <= last.end => last.end = last.end.max(part.end),
+            _ => apart.push(part),
+        }
+    }
+    apart
+}
+
+/// The text as it may be shown: as many bytes, and lines, as it has.
+fn veiled(text: &str, hidden: &[Span]) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut hidden = hidden.iter().peekable();
+    for (at, c) in text.char_indices() {
+        while hidden.next_if(|part| part.end <= at).is_some() {}
+        match hidden.peek() {
+            Some(part) if part.start <= at && c != '\n' => {
+                // A character can take more than one byte.
+                for at in at..at + c.len_utf8() {
+                    shown.push(if at < part.start + MASK.len() { '*' } else { ' ' });
+                }
+            }
+            _ => shown.push(harmless(c)),
+        }
+    }
+    shown
 }
 
 /// The same character, or one of the same length if it could steer a terminal.
@@ -267,7 +326,10 @@ impl Problem {
         let rendered = handler.render_report(&mut text, &Snippet(self));
         // The first line is miette's place for the message, which the headline has already told.
         match (rendered, text.split_once('\n')) {
-            (Ok(()), Some((_, rest))) => rest.to_owned(),
+            // What is hidden leaves spaces, which would tell how long it was.
+            (Ok(()), Some((_, rest))) => {
+                rest.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+            }
             _ => self.help.iter().map(|help| format!("  help: {help}\n")).collect(),
         }
     }

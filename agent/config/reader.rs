@@ -6,7 +6,11 @@
 //! like an empty one, so that a section's defaults are written once, where it is read.
 
 use std::{
-    cell::RefCell, collections::BTreeSet, fmt::Display, ops::RangeInclusive, path::PathBuf,
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    fmt::Display,
+    ops::RangeInclusive,
+    path::PathBuf,
     sync::Arc,
 };
 
@@ -17,6 +21,7 @@ use toml::{
 
 use super::{
     problem::{Problem, Source, Span},
+    secret::Surroundings,
     units::Wrong,
 };
 
@@ -27,14 +32,22 @@ const ALIKE: f64 = 0.8;
 /// What was found while reading one file.
 pub struct Reader {
     source: Arc<Source>,
+    surroundings: Surroundings,
     problems: RefCell<Vec<Problem>>,
     known: RefCell<BTreeSet<String>>,
+    told_of_mode: Cell<bool>,
 }
 
 impl Reader {
-    /// A reader of this source.
-    pub fn new(source: Arc<Source>) -> Reader {
-        Reader { source, problems: RefCell::default(), known: RefCell::default() }
+    /// A reader of this source, which may refer to what is around it.
+    pub fn new(source: Arc<Source>, surroundings: Surroundings) -> Reader {
+        Reader {
+            source,
+            surroundings,
+            problems: RefCell::default(),
+            known: RefCell::default(),
+            told_of_mode: Cell::default(),
+        }
     }
 
     /// The document's top-level table.
@@ -51,6 +64,11 @@ impl Reader {
     /// The source that is read.
     pub fn source(&self) -> &Arc<Source> {
         &self.source
+    }
+
+    /// What the source may refer to.
+    pub fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
     }
 
     /// Adds a problem.
@@ -216,6 +234,24 @@ impl<'a> Value<'a> {
         self.span
     }
 
+    /// What the file may refer to.
+    pub fn surroundings(&self) -> &'a Surroundings {
+        &self.reader.surroundings
+    }
+
+    /// Warns, once for a file, if this is a secret that everyone can read there.
+    pub fn warn_of_mode(&self) {
+        if let Some(mode) = self.surroundings().open_mode
+            && self.secret
+            && !self.reader.told_of_mode.replace(true)
+        {
+            self.warn(
+                Wrong::new(format!("every user of this host may use this file (mode {mode:04o})"))
+                    .help("chmod o= takes that away, or put its secrets into files of their own"),
+            );
+        }
+    }
+
     /// The same, but its text never gets into a headline, and so not into a log.
     pub fn secret(mut self) -> Value<'a> {
         self.secret = true;
@@ -226,7 +262,7 @@ impl<'a> Value<'a> {
     pub fn string(&self) -> Option<&'a str> {
         match self.value {
             DeValue::String(text) => Some(text),
-            DeValue::Integer(number) => {
+            DeValue::Integer(number) if !self.reader.source.hides(self.span) => {
                 self.wrong_type("a string", &format!("write \"{number}\", in quotes"));
                 None
             }

@@ -143,6 +143,33 @@ pub fn prefix_or_address(text: &str) -> Result<IpNet, Wrong> {
     }
 }
 
+/// The address of one system.
+pub fn system(text: &str) -> Result<IpAddr, Wrong> {
+    let address: IpAddr = text.parse().map_err(|_| no_address(text))?;
+    refuse_mapped(address, "address")?;
+    if address.is_unspecified() || is_multicast_or_broadcast(address) {
+        return Err(Wrong::new("this is not the address of one system"));
+    }
+    Ok(address)
+}
+
+/// An object identifier, as sub-identifiers: `1.3.6.1.4.1.9`, with a leading dot or without.
+pub fn oid(text: &str) -> Result<Vec<u32>, Wrong> {
+    let wrong = || {
+        Wrong::new("this is no object identifier").help("write it in numbers, as \"1.3.6.1.4.1.9\"")
+    };
+    let arcs = text.strip_prefix('.').unwrap_or(text).split('.').map(|arc| {
+        let digits = !arc.is_empty() && arc.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| arc.parse::<u32>().ok()).flatten()
+    });
+    let arcs: Vec<u32> = arcs.collect::<Option<_>>().ok_or_else(wrong)?;
+    // X.660: under the first two of three roots there are 40 arcs each. RFC 2578, 3.5: at most 128.
+    match arcs[..] {
+        [0 | 1, 0..40, ..] | [2, _, ..] if arcs.len() <= 128 => Ok(arcs),
+        _ => Err(wrong()),
+    }
+}
+
 /// An address to poll, a link-local one with its zone (RFC 4007, section 11): `192.0.2.1`,
 /// `fe80::1%eth0`.
 pub fn polled(text: &str) -> Result<Polled, Wrong> {

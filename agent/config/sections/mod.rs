@@ -1,5 +1,8 @@
 //! Reads the sections of the file, one function for each, with the checks that need no host.
 
+mod access;
+mod credentials;
+mod forwarding;
 mod instability;
 mod notifications;
 mod subnets;
@@ -7,13 +10,14 @@ mod traps;
 
 use std::{collections::HashMap, hash::Hash, path::PathBuf, time::Duration};
 
+use credentials::Keyring;
 use evenkeel_core::settings::Settings;
 pub use notifications::hears;
 pub use subnets::one_peer;
 use toml::{Spanned, de::DeTable};
 
 use super::{
-    Agent, Config, Journal, Origin, Web,
+    Agent, Config, Journal, Places, Spool, Web,
     problem::Span,
     reader::{Reader, Table, Value},
     units::{self, Wrong},
@@ -31,23 +35,34 @@ const LONGEST_SOCKET_PATH: usize = 107;
 const JOURNAL_KEEP: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(3600)..=Duration::from_secs(3650 * 86_400);
 
+/// How many rows a journal may be bounded to: fewer would not hold one storm, and more are some 500
+/// GB.
+const JOURNAL_ROWS: std::ops::RangeInclusive<i64> = 1000..=1_000_000_000;
+
+/// What a spool may be bounded to: less holds not even the burst of one source, and nobody reads what
+/// lies behind more.
+const SPOOL_SIZE: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
+
 /// Reads the whole document. Where a value is wrong, its default stands in for it, and the reader
 /// knows what was wrong.
 pub fn config(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Config {
     let mut root = reader.root(document);
     let agent = agent(root.table("agent"));
-    let (traps, access) = traps::traps(root.table("traps"));
+    let keyring = Keyring::new(reader.surroundings().master_key);
+    let (traps, access) = traps::traps(root.table("traps"), &keyring);
     let instability = instability::instability(root.table("instability"));
-    let (subnets, subnet_origins) = subnets::subnets(root.table("subnets"));
-    let (notifications, target_origins) =
-        notifications::notifications(root.table("notifications"), &traps.listen);
+    let (subnets, subnet_places) = subnets::subnets(root.table("subnets"));
+    let (notifications, target_places) =
+        notifications::notifications(root.table("notifications"), &traps.listen, &keyring);
+    let forwarding = forwarding::forwarding(root.table("forwarding"), &notifications, &instability);
     let web = web(root.table("web"));
+    let spool = spool(root.table("spool"));
     let journal = journal(root.table("journal"));
     root.finish();
     let source = std::sync::Arc::clone(reader.source());
-    let origin = Origin { source, subnets: subnet_origins, targets: target_origins };
-    let core = Settings { access, instability, subnets, ..Settings::default() };
-    Config { agent, traps, core, notifications, web, journal, origin }
+    let places = Places { source, subnets: subnet_places, targets: target_places };
+    let core = Settings { access, instability, subnets, forwarding };
+    Config { agent, traps, core, notifications, web, spool, journal, places }
 }
 
 fn agent(mut table: Table<'_>) -> Agent {
@@ -55,8 +70,9 @@ fn agent(mut table: Table<'_>) -> Agent {
     let state_dir = table.get("state_dir").and_then(|value| value.path());
     let control_socket = table.get("control_socket").and_then(|value| socket_path(&value));
     let record = table.get("record").and_then(|value| value.path());
+    let engine_id = table.get("engine_id").and_then(|value| credentials::engine_id(&value));
     table.finish();
-    Agent { name, state_dir, control_socket, record }
+    Agent { name, state_dir, control_socket, record, engine_id }
 }
 
 fn socket_path(value: &Value<'_>) -> Option<PathBuf> {
@@ -85,8 +101,34 @@ fn journal(mut table: Table<'_>) -> Journal {
     let keep = table
         .get("keep")
         .and_then(|value| duration(&value, "90d", JOURNAL_KEEP, "alarms are kept for 1h to 3650d"));
+    let max_rows = table.get("max_rows").and_then(|value| {
+        let rows = value.integer(JOURNAL_ROWS, "a journal has 1000 to 1000000000 rows at most")?;
+        u64::try_from(rows).ok()
+    });
     table.finish();
-    keep.map_or_else(Journal::default, |keep| Journal { keep })
+    let default = Journal::default();
+    Journal { keep: keep.unwrap_or(default.keep), max_rows: max_rows.unwrap_or(default.max_rows) }
+}
+
+fn spool(mut table: Table<'_>) -> Spool {
+    let max_size = table
+        .get("max_size")
+        .and_then(|value| size(&value, "1GiB", SPOOL_SIZE, "a spool has 16MiB to 1TiB"));
+    table.finish();
+    max_size.map_or_else(Spool::default, |max_size| Spool { max_size })
+}
+
+/// A size in a range; `what` names the range.
+fn size(
+    value: &Value<'_>,
+    example: &str,
+    range: std::ops::RangeInclusive<u64>,
+    what: &str,
+) -> Option<u64> {
+    value.parse_with_unit(example, |text| {
+        let size = units::size(text)?;
+        if range.contains(&size) { Ok(size) } else { Err(Wrong::new(what)) }
+    })
 }
 
 /// A duration in a range; `what` names the range.

@@ -203,12 +203,8 @@ impl Driver {
     fn feed_traps(&mut self, batch: &Batch) {
         for (meta, bytes) in batch.iter() {
             let (source, received) = (meta.source, meta.received);
-            self.feed(&Input::Datagram(Datagram {
-                source,
-                received,
-                door: Door::default(),
-                bytes,
-            }));
+            let door = Door { socket: meta.socket, local: meta.local, interface: meta.interface };
+            self.feed(&Input::Datagram(Datagram { source, received, door, bytes }));
         }
         self.heard(Ear::Traps, batch);
     }
@@ -232,7 +228,8 @@ impl Driver {
 
     fn heard(&mut self, ear: Ear, batch: &Batch) {
         self.asked = None;
-        self.feed(&Input::Heard { ear, up_to: batch.heard, lost: batch.lost, limited: 0 });
+        let Batch { heard: up_to, lost, limited, .. } = *batch;
+        self.feed(&Input::Heard { ear, up_to, lost, limited });
     }
 
     /// Everything that enters the core enters here.
@@ -267,7 +264,7 @@ impl Driver {
         let events = std::mem::take(&mut self.events);
         let records =
             events.iter().filter_map(|event| self.agent.record_of(&event.alarm, now)).collect();
-        Commit { events, records, removed: Vec::new(), as_of: self.moment(now) }
+        Commit { events, records, as_of: self.moment(now), ..Commit::default() }
     }
 
     /// What a device can cause is not logged: it is counted, journalled and told to the NMS.

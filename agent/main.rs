@@ -18,6 +18,7 @@ mod recording;
 mod replay;
 mod run;
 mod snapshot;
+mod spool;
 mod status;
 mod store;
 mod trap_view;

@@ -15,8 +15,7 @@ use evenkeel_core::{
     input::{Host, Input},
     notification::Start,
     sender::Version,
-    time::Time,
-    usm::{EngineId, LocalEngine},
+    usm::LocalEngine,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -97,8 +96,9 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         boot_id: store::boot_id().context("cannot tell this boot from others")?,
     };
     let retention = Retention { keep: config.journal.keep, ..Retention::default() };
-    let (store, restored) = Store::open(&state_dir, &now, retention)
-        .with_context(|| format!("cannot use the state directory {}", state_dir.display()))?;
+    let (store, restored) =
+        Store::open(&state_dir, &now, retention, config.agent.engine_id.as_ref())
+            .with_context(|| format!("cannot use the state directory {}", state_dir.display()))?;
     for problem in &restored.problems {
         error!("{problem}");
     }
@@ -124,7 +124,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             Some(recorder)
         }
     };
-    let local = local_engine(reading.time);
+    let (id, boots) = restored.engine.clone();
+    let local = LocalEngine { id, boots, started: reading.time };
     let mut agent = Agent::new(config.core.clone(), local, seed, identifier);
     agent.handle(&Input::WallClock { origin_ms: Clock::wall_origin_ms() });
     let (alarms, records) = (restored.state.alarms.len(), restored.state.records.len());
@@ -203,14 +204,6 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let _ = std::fs::remove_file(&control_path);
     tokio::task::spawn_blocking(move || store.close(last)).await??;
     Ok(())
-}
-
-/// The agent's own engine, until the store keeps one: another in each run.
-fn local_engine(started: Time) -> LocalEngine {
-    // RFC 3411, section 5: the first bit set, net-snmp's enterprise, and octets of our own.
-    let octets = [&[0x80, 0, 0x1f, 0x88, 5][..], &std::process::id().to_be_bytes()].concat();
-    let id = EngineId::new(&octets).expect("nine octets that differ");
-    LocalEngine { id, boots: 1, started }
 }
 
 /// Loads the configuration again. Whatever is wrong with it, the one before stays in force.
@@ -305,8 +298,13 @@ impl TrapSockets {
             sockets.iter().map(EarSocket::try_clone).collect();
         let max_waiting = usize::try_from(config.traps.max_waiting).unwrap_or(usize::MAX);
         let (sender, batches) = mpsc::unbounded_channel();
-        let ear = ear::spawn("traps", handles?, sender, Limits { max_waiting })
-            .context("cannot start the thread that reads traps")?;
+        let ear = ear::spawn(
+            "traps",
+            handles?,
+            sender,
+            Limits { max_waiting, sources: Some(config.traps.limits.clone()), ..Limits::default() },
+        )
+        .context("cannot start the thread that reads traps")?;
         Ok((TrapSockets(sockets), TrapEar { ear, batches }))
     }
 }

@@ -97,7 +97,7 @@ fn octets_view(trap: &Trap<'_>) -> String {
 }
 
 /// An encoded OID in its usual form (X.690, 8.19).
-fn oid(encoded: &[u8]) -> String {
+pub fn oid(encoded: &[u8]) -> String {
     let Some((&first, rest)) = encoded.split_first() else { return "(empty)".to_owned() };
     let top = (first / 40).min(2);
     let mut text = format!("{top}.{}", first - 40 * top);

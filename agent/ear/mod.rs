@@ -31,22 +31,27 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use evenkeel_core::time::Time;
+use evenkeel_core::{settings::SourceLimits, time::Time};
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::socket::EarSocket;
 
 /// What an ear may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How many bytes may wait for the driver, with what describes each datagram counted.
     pub max_waiting: usize,
+    /// The number of the first of its sockets in [`DatagramMeta::socket`]: what
+    /// [`AnswerSockets::replace`](crate::spool::AnswerSockets::replace) has given them.
+    pub first_door: u16,
+    /// How much one source may send (TRAP-6); nothing for no limit.
+    pub sources: Option<SourceLimits>,
 }
 
 impl Default for Limits {
     /// 256 MiB: about 1.3 million traps, a minute at 20,000 a second.
     fn default() -> Limits {
-        Limits { max_waiting: 256 << 20 }
+        Limits { max_waiting: 256 << 20, first_door: 0, sources: None }
     }
 }
 
@@ -63,6 +68,9 @@ pub struct Batch {
     /// How many datagrams were lost since the batch before: those that the kernel had no room for,
     /// and those that we had none for.
     pub lost: u64,
+    /// How many datagrams were dropped since the batch before, as their source had sent too many
+    /// (TRAP-6).
+    pub limited: u64,
     _waiting: Waiting,
 }
 
@@ -81,9 +89,9 @@ impl Batch {
 pub struct DatagramMeta {
     /// Who sent it. An IPv4 address is never in its mapped form (RFC 4291, 2.5.5.2).
     pub source: SocketAddr,
-    /// The address that it was sent to; only on ICMP sockets.
+    /// The address that it was sent to.
     pub local: Option<IpAddr>,
-    /// The index of the interface that it came by; only on ICMP sockets.
+    /// The index of the interface that it came by.
     pub interface: Option<u32>,
     /// When the kernel received it.
     pub received: Time,
@@ -91,7 +99,8 @@ pub struct DatagramMeta {
     pub start: u32,
     /// How long it is there.
     pub len: u32,
-    /// Which of the ear's sockets it came to, in the order in which they were given.
+    /// Which of the ear's sockets it came to, in the order in which they were given, counted from
+    /// [`Limits::first_door`].
     pub socket: u16,
     /// It was longer than any datagram can be, and its end is missing.
     pub truncated: bool,
@@ -165,6 +174,8 @@ pub struct EarStats {
     pub batches: AtomicU64,
     /// Datagrams dropped at our door, as too many bytes were waiting for the driver.
     pub queue_full: AtomicU64,
+    /// Datagrams dropped at our door, as their source had sent too many (TRAP-6).
+    pub limited: AtomicU64,
     /// Bytes that wait for the driver now, with what describes each datagram.
     pub waiting: AtomicUsize,
 }
@@ -204,6 +215,7 @@ impl EarStats {
             sockets: sockets.collect(),
             batches: AtomicU64::new(0),
             queue_full: AtomicU64::new(0),
+            limited: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
         }
     }

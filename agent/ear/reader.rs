@@ -17,6 +17,7 @@
 //! [heard](Batch::heard).
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     sync::{
@@ -26,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::time::Time;
+use evenkeel_core::{limits, time::Time};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -64,6 +65,9 @@ pub(super) struct Reader {
     stats: Arc<EarStats>,
     batches: UnboundedSender<Batch>,
     max_waiting: usize,
+    first_door: u16,
+    /// What each source has sent; nothing if there is no limit.
+    sources: Option<limits::Limits>,
     /// The round so far. What is handed in is an exact copy: what waits is then proportional to
     /// what came, and copying costs a hundredth of the reading.
     bytes: Vec<u8>,
@@ -72,6 +76,8 @@ pub(super) struct Reader {
     room: usize,
     /// Lost since the last batch.
     lost: u64,
+    /// Dropped since the last batch, as their source had sent too many.
+    limited: u64,
 }
 
 struct Listening {
@@ -105,10 +111,13 @@ impl Reader {
             stats,
             batches,
             max_waiting: limits.max_waiting,
+            first_door: limits.first_door,
+            sources: limits.sources.map(|sources| limits::Limits::new(&sources, seed())),
             bytes: Vec::new(),
             datagrams: Vec::new(),
             room: 0,
             lost: 0,
+            limited: 0,
         }
     }
 
@@ -252,6 +261,13 @@ impl Reader {
         }
         // The sockets that ears have give nothing but IP.
         let Some(source) = message.source else { return };
+        if let Some(sources) = &mut self.sources
+            && !sources.allows(source.ip(), received)
+        {
+            add(&self.stats.limited, 1);
+            self.limited += 1;
+            return;
+        }
 
         let len = message.head.len() + message.tail.len();
         let cost = len + size_of::<DatagramMeta>();
@@ -271,7 +287,7 @@ impl Reader {
             received,
             start,
             len: len as u32,
-            socket: index as u16,
+            socket: self.first_door.saturating_add(index as u16),
             truncated: message.truncated,
         });
     }
@@ -288,6 +304,7 @@ impl Reader {
             datagrams: self.datagrams.clone(),
             heard,
             lost: std::mem::take(&mut self.lost),
+            limited: std::mem::take(&mut self.limited),
             _waiting: Waiting::new(&self.stats, cost),
         };
         self.bytes.clear();
@@ -306,6 +323,11 @@ impl Reader {
             add(&self.stats.sockets[index].kernel_drops, more);
         }
     }
+}
+
+/// Chance that nobody outside can know.
+fn seed() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 fn add(counter: &AtomicU64, more: u64) {

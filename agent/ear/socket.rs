@@ -70,6 +70,15 @@ impl EarSocket {
         Ok(EarSocket { fd: fd.try_clone()?, local, buffer_asked, buffer_granted })
     }
 
+    /// A descriptor of the same socket, for who answers what came to it.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses another descriptor.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
     pub(super) fn into_fd(self) -> OwnedFd {
         self.fd
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use evenkeel_core::settings::Rate;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -180,7 +181,8 @@ fn what_does_not_fit_into_the_queue_is_dropped_newest_first_and_counted() {
         sender.send(&number.to_be_bytes()).unwrap();
     }
     let each = size_of::<DatagramMeta>() + 4;
-    let mut listener = Listener::new(vec![socket], Limits { max_waiting: 100 * each });
+    let mut listener =
+        Listener::new(vec![socket], Limits { max_waiting: 100 * each, ..Limits::default() });
     let mut batches = Vec::new();
     while listener.ear().stats().sockets[0].datagrams.load(Ordering::Relaxed) < 1000 {
         batches.append(&mut listener.all_until_now());
@@ -222,6 +224,59 @@ fn what_the_kernel_drops_is_counted_with_the_burst_that_lost_it() {
     assert!(lost > 0);
     let stats = &listener.ear().stats().sockets[0];
     assert_eq!(stats.kernel_drops.load(Ordering::Relaxed), lost);
+}
+
+#[test]
+fn trap_5_a_datagram_says_where_it_came_to() {
+    let sockets = vec![trap_socket("0.0.0.0:0"), trap_socket("[::]:0")];
+    let ports: Vec<u16> = sockets.iter().map(|socket| socket.local().port()).collect();
+    let limits = Limits { first_door: 7, ..Limits::default() };
+    let mut listener = Listener::new(sockets, limits);
+    let v4 = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let v6 = UdpSocket::bind("[::1]:0").unwrap();
+    for (from, to, port, door) in [
+        (&v4, "127.0.0.1", ports[0], 7),
+        (&v4, "127.3.2.1", ports[0], 7),
+        (&v6, "::1", ports[1], 8),
+    ] {
+        let to: IpAddr = to.parse().unwrap();
+        from.send_to(b"x", (to, port)).unwrap();
+        let meta = listener.datagrams(1)[0].datagrams[0];
+        // The loopback interface has index 1 in every network namespace.
+        assert_eq!((meta.local, meta.interface, meta.socket), (Some(to), Some(1), door));
+    }
+}
+
+#[test]
+fn trap_6_what_one_source_sends_beyond_its_limit_is_dropped_and_counted() {
+    let socket = trap_socket("127.0.0.1:0");
+    let to = socket.local();
+    let loud = sender(&socket);
+    let quiet = UdpSocket::bind("127.0.0.9:0").unwrap();
+    for number in 0..500u32 {
+        loud.send(&number.to_be_bytes()).unwrap();
+    }
+    quiet.send_to(b"here", to).unwrap();
+    let sources = SourceLimits {
+        default: Some(Rate { per_second: 1, burst: 20 }),
+        ..SourceLimits::default()
+    };
+    let mut listener =
+        Listener::new(vec![socket], Limits { sources: Some(sources), ..Limits::default() });
+    let mut batches = Vec::new();
+    while listener.ear().stats().sockets[0].datagrams.load(Ordering::Relaxed) < 501 {
+        batches.append(&mut listener.all_until_now());
+    }
+    batches.append(&mut listener.all_until_now());
+    let mut kept = payloads(&batches);
+    assert_eq!(kept.pop().unwrap(), b"here", "the quiet one's is taken");
+    // One more a second may have come in on a busy machine.
+    assert!((20..30).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(kept[19], 19u32.to_be_bytes(), "the first are taken");
+    let limited = batches.iter().map(|batch| batch.limited).sum::<u64>();
+    assert_eq!(limited as usize, 500 - kept.len());
+    assert_eq!(listener.ear().stats().limited.load(Ordering::Relaxed), limited);
+    assert_eq!(batches.iter().map(|batch| batch.lost).sum::<u64>(), 0, "it is no loss");
 }
 
 #[test]
@@ -287,4 +342,43 @@ fn an_error_that_pends_on_a_socket_is_counted_and_ends_nothing() {
     let back = UdpSocket::bind(gone).unwrap();
     back.send_to(b"here again", other_end.local_addr().unwrap().as_socket().unwrap()).unwrap();
     assert_eq!(payloads(&listener.datagrams(1)), [b"here again"]);
+}
+
+/// Measured by hand: `cargo test --release --bin evenkeel -- --ignored --nocapture ear::tests`.
+#[test]
+#[ignore = "a measurement"]
+fn what_the_packet_info_and_the_limits_cost() {
+    const BURST: u32 = 20_000;
+    let plain = |address: &str| {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
+        EarSocket::new(socket, 64 << 20, Some(address.parse().unwrap())).unwrap()
+    };
+    let told = |address: &str| udp::open(address.parse().unwrap(), 64 << 20).unwrap();
+    let limited = || Some(SourceLimits::default());
+    for round in 0..3 {
+        for (what, socket, sources) in [
+            ("neither", plain("127.0.0.1:0"), None),
+            ("where it came to", told("127.0.0.1:0"), None),
+            ("that and limits", told("127.0.0.1:0"), limited()),
+        ] {
+            let sender = sender(&socket);
+            let mut took = Duration::ZERO;
+            let mut count = 0;
+            for _ in 0..20 {
+                for _ in 0..BURST {
+                    sender.send(&[0x30; 121]).unwrap();
+                }
+                // An ear that finds all of it there reads it at full speed.
+                let limits = Limits { sources: sources.clone(), ..Limits::default() };
+                let began = std::time::Instant::now();
+                let mut listener = Listener::new(vec![socket.try_clone().unwrap()], limits);
+                count += listener.all_until_now().iter().map(|b| b.datagrams.len()).sum::<usize>();
+                took += began.elapsed();
+            }
+            println!(
+                "{round}: {what}: {:.0} ns each, {count} read",
+                took.as_nanos() as f64 / count as f64
+            );
+        }
+    }
 }

@@ -1,11 +1,11 @@
 //! Trap sockets: UDP, on any number of listen addresses (TRAP-1).
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, os::fd::AsFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use super::EarSocket;
+use super::{EarSocket, socket::set_option};
 
 /// Why a trap socket can't be had.
 #[derive(Debug, Error)]
@@ -65,10 +65,25 @@ pub fn open(address: SocketAddr, buffer: usize) -> Result<EarSocket, OpenError> 
     })
 }
 
+/// The send buffer: some five thousand answers, as the kernel counts them.
+const SEND_BUFFER: libc::c_int = 2 << 20;
+
 fn bound(address: SocketAddr, buffer: usize) -> io::Result<EarSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    // An answer leaves with the address that its request was sent to (TRAP-5), which the kernel tells
+    // if it is asked to.
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
+        set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+    } else {
+        set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+    }
+    // Answers leave by this socket a few thousand at once, and what finds no room is dropped.
+    for option in [libc::SO_SNDBUFFORCE, libc::SO_SNDBUF] {
+        // Less room than asked for only means that senders repeat themselves more often.
+        if set_option(socket.as_fd(), libc::SOL_SOCKET, option, SEND_BUFFER).is_ok() {
+            break;
+        }
     }
     EarSocket::new(socket, buffer, Some(address))
 }

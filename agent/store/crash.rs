@@ -78,7 +78,7 @@ fn write_and_kill(dir: &Path, round: u64, chance: &mut Chance) -> u64 {
 }
 
 fn write_until_killed(dir: &Path) -> ! {
-    let (store, restored) = Store::open(dir, &now(1), Retention::default()).unwrap();
+    let (store, restored) = Store::open(dir, &now(1), Retention::default(), None).unwrap();
     let print = |seq: u64| {
         let mut out = std::io::stdout().lock();
         out.write_all(format!("acknowledged {seq}.\n").as_bytes()).unwrap();
@@ -138,7 +138,7 @@ fn write_until_killed(dir: &Path) -> ! {
 
 /// Looks at what a killed child left. Gives back the last row.
 fn check(dir: &Path, acknowledged: u64, context: &str) -> u64 {
-    let (store, restored) = Store::open(dir, &now(3), Retention::default()).unwrap();
+    let (store, restored) = Store::open(dir, &now(3), Retention::default(), None).unwrap();
     assert_eq!(restored.problems, Vec::<String>::new(), "{context}");
     let connection = Connection::open(dir.join(files::DATABASE)).unwrap();
     let found: String = connection.query_row("PRAGMA quick_check", [], |row| row.get(0)).unwrap();

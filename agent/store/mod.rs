@@ -5,6 +5,7 @@
 //! is at the same time the outbox of notifications: a notification target has a cursor into it, and
 //! what comes after the cursor is still to be sent. `README.md` beside this file is for operators.
 
+mod engine;
 mod files;
 mod pending;
 mod reader;
@@ -15,6 +16,8 @@ mod writer;
 
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod engine_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -37,11 +40,12 @@ use evenkeel_core::{
     alarm::AlarmEvent,
     state::{Record, RecordKey},
     time::{Time, WallTime},
+    usm::{EngineId, EngineRecord},
 };
 use tokio::sync::watch;
 
 use self::writer::{Message, Writer};
-pub use self::{reader::Reader, restore::Restored};
+pub use self::{reader::Reader, restore::Restored, schema::rfc3339};
 
 /// How many alarm events may wait before the store is behind: some three seconds of writing, and
 /// 50 MB.
@@ -78,8 +82,8 @@ pub fn boot_id() -> io::Result<String> {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 
-/// Which rows of the journal may be deleted. A row is never deleted before every notification
-/// target was sent it.
+/// Which rows of the journal may be deleted. Up to `most_rows`, none is before every notification
+/// target was sent it (TRAP-11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Younger rows are kept,
@@ -111,6 +115,9 @@ pub struct Commit {
     pub records: Vec<Record>,
     /// Objects that are no longer remembered.
     pub removed: Vec<RecordKey>,
+    /// Other SNMP engines whose time went on. What they lag behind costs no more than that a message
+    /// of that span could be replayed after a crash.
+    pub engines: Vec<EngineRecord>,
     /// When all of this was so: the caller has listened until then.
     pub as_of: Moment,
 }
@@ -189,6 +196,7 @@ pub struct Store {
     queue: Option<Sender<Message>>,
     thread: Option<JoinHandle<()>>,
     committed: watch::Receiver<u64>,
+    heeded: watch::Receiver<u64>,
     stats: Arc<Mutex<Stats>>,
     /// Alarm events that were submitted.
     submitted: AtomicU64,
@@ -198,27 +206,30 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in `dir`, makes it if there is none, and starts the writer. Also gives back
-    /// what the last run left.
+    /// what the last run left. Our own SNMP engine is `engine`, or one that was made by chance at the
+    /// first start; its snmpEngineBoots has grown by one, and is on the disk, when this returns.
     ///
     /// # Errors
     ///
     /// The directory can't be used or is in use, or the database is of a later version or can't be
-    /// opened. A damaged database is not an error: see [`Restored::moved_aside`].
+    /// opened or written. A damaged database is not an error: see [`Restored::moved_aside`].
     pub fn open(
         dir: &Path,
         now: &Now,
         retention: Retention,
+        engine: Option<&EngineId>,
     ) -> Result<(Store, Restored), StoreError> {
         let lock = files::claim(dir)?;
-        let (connection, restored) = restore::begin(dir, now)?;
+        let (connection, restored) = restore::begin(dir, now, engine)?;
         let (queue, messages) = mpsc::channel();
         let (sender, committed) = watch::channel(restored.last_seq);
+        let (heeded_sender, heeded) = watch::channel(0);
         let stats = Arc::new(Mutex::new(Stats::default()));
         let writer = Writer::new(
             connection,
             dir.join(files::DATABASE),
             retention,
-            sender,
+            writer::Told { committed: sender, heeded: heeded_sender },
             Arc::clone(&stats),
             Instant::now(),
         );
@@ -228,7 +239,7 @@ impl Store {
             .map_err(|source| StoreError::Directory { path: dir.to_owned(), source })?;
         let (queue, thread) = (Some(queue), Some(thread));
         let submitted = AtomicU64::new(0);
-        Ok((Store { queue, thread, committed, stats, submitted, lock }, restored))
+        Ok((Store { queue, thread, committed, heeded, stats, submitted, lock }, restored))
     }
 
     /// Queues alarm events and the records that changed with them. They are written at once, in one
@@ -250,13 +261,38 @@ impl Store {
         lag: Duration,
     ) {
         self.send(Message::Lag(lag));
-        self.send(Message::Commit(Commit { events: Vec::new(), records, removed, as_of }));
+        self.send(Message::Commit(Commit { records, removed, as_of, ..Commit::default() }));
     }
 
     /// Notes that a notification target was sent everything up to the row `seq`. It is on the disk
     /// within a second; after a crash the rows of that second are sent again.
     pub fn set_cursor(&self, target: &str, seq: u64) {
         self.send(Message::Cursor(target.to_owned(), seq));
+    }
+
+    /// The same for the numbers of the spool. To be told also of what was looked at and was not for
+    /// it.
+    pub fn set_spool_cursor(&self, target: &str, number: u64) {
+        self.send(Message::SpoolCursor(target.to_owned(), number));
+    }
+
+    /// Notes that everything up to this number of the spool is heeded by the records that were handed
+    /// over before. To be said only while the core has no more changes to hand over.
+    pub fn set_heeded(&self, number: u64) {
+        self.send(Message::Heeded(number));
+    }
+
+    /// The last number of which that is so on the disk, for
+    /// [`Spool::checkpointed`](crate::spool::Spool::checkpointed); 0 until it is known.
+    pub fn heeded(&self) -> watch::Receiver<u64> {
+        self.heeded.clone()
+    }
+
+    /// Queues what is known of other SNMP engines; see [`Commit::engines`].
+    pub fn checkpoint_engines(&self, engines: Vec<EngineRecord>, as_of: Moment) {
+        if !engines.is_empty() {
+            self.send(Message::Commit(Commit { engines, as_of, ..Commit::default() }));
+        }
     }
 
     /// Forgets the cursors of all notification targets but these: one that is no longer configured

@@ -16,6 +16,7 @@ use std::{
 use evenkeel_core::{
     alarm::AlarmEvent,
     state::{Record, RecordKey},
+    usm::{EngineId, EngineRecord},
 };
 
 use super::{Commit, Moment};
@@ -46,8 +47,14 @@ pub struct Pending {
     pub changes: BTreeMap<RecordKey, Change>,
     /// Last rows sent, by notification target.
     pub cursors: BTreeMap<String, u64>,
+    /// Last numbers of the spool sent, by notification target.
+    pub spool_cursors: BTreeMap<String, u64>,
+    /// Other SNMP engines, and when what is known of them was so.
+    pub engines: BTreeMap<EngineId, (EngineRecord, Moment)>,
     /// The notification targets that there still are; nothing if that did not change.
     pub targets: Option<Vec<String>>,
+    /// The last number of the spool that the records heed once all of these changes are written.
+    pub heeded: Option<u64>,
     /// The caller listened at least until then.
     pub alive: Option<Moment>,
     /// How far the records may lag behind.
@@ -73,6 +80,9 @@ impl Pending {
                 self.urgent.insert(key);
             }
         }
+        for engine in commit.engines {
+            self.engines.insert(engine.id.clone(), (engine, commit.as_of));
+        }
         let later = self.alive.is_none_or(|alive| alive.mono <= commit.as_of.mono);
         if later {
             self.alive = Some(commit.as_of);
@@ -82,7 +92,7 @@ impl Pending {
     /// The objects whose changes the next transaction writes: those that came with the events that
     /// wait, and a step of the others.
     pub fn select(&self) -> Vec<RecordKey> {
-        let most = if self.events.is_empty() { STEP } else { SHARE };
+        let most = self.most();
         let from = self.stepped.map_or(Unbounded, Excluded);
         let after = self.changes.range((from, Unbounded)).map(|(key, _)| *key);
         let around = self.changes.keys().copied();
@@ -94,9 +104,21 @@ impl Pending {
         self.urgent.iter().copied().chain(others).collect()
     }
 
-    /// Forgets what a transaction has written: the objects in `keys` and all the rest but the
-    /// other objects.
+    /// The engines that the next transaction writes.
+    pub fn engines_due(&self) -> impl Iterator<Item = &(EngineRecord, Moment)> {
+        self.engines.values().take(self.most())
+    }
+
+    fn most(&self) -> usize {
+        if self.events.is_empty() { STEP } else { SHARE }
+    }
+
+    /// Forgets what a transaction has written: the objects in `keys`, the engines that were due, and
+    /// all the rest but the other objects and engines.
     pub fn written(&mut self, keys: &[RecordKey]) {
+        for _ in 0..self.most().min(self.engines.len()) {
+            self.engines.pop_first();
+        }
         for key in keys {
             self.changes.remove(key);
         }
@@ -104,14 +126,18 @@ impl Pending {
         self.events.clear();
         self.urgent.clear();
         self.cursors.clear();
+        self.spool_cursors.clear();
         self.targets = None;
+        if self.changes.is_empty() {
+            self.heeded = None;
+        }
         self.alive = None;
         self.lag = None;
     }
 
     /// Whether something waits that is written at once.
     pub fn is_due(&self) -> bool {
-        !self.events.is_empty() || !self.changes.is_empty()
+        !self.events.is_empty() || !self.changes.is_empty() || !self.engines.is_empty()
     }
 }
 
@@ -126,7 +152,7 @@ mod tests {
 
     fn commit(at: u64, events: Vec<AlarmEvent>, records: Vec<Record>) -> Commit {
         let as_of = Moment { mono: Time::from_secs(at), wall: WallTime(0) };
-        Commit { events, records, removed: Vec::new(), as_of }
+        Commit { events, records, as_of, ..Commit::default() }
     }
 
     #[test]

@@ -67,8 +67,36 @@ impl Reader {
             .connection
             .prepare_cached("SELECT seq FROM targets WHERE name = ?1")?
             .query_row([target], |row| row.get(0))
-            .optional()?;
+            .optional()?
+            .flatten();
         Ok(seq.map(schema::from_i64))
+    }
+
+    /// The last number of the spool that a notification target was sent; nothing if it has no cursor
+    /// yet.
+    ///
+    /// # Errors
+    ///
+    /// The database can't be read.
+    pub fn spool_cursor(&self, target: &str) -> rusqlite::Result<Option<u64>> {
+        let number = self
+            .connection
+            .prepare_cached("SELECT spool FROM targets WHERE name = ?1")?
+            .query_row([target], |row| row.get(0))
+            .optional()?
+            .flatten();
+        Ok(number.map(schema::from_i64))
+    }
+
+    /// The highest number of the spool that any notification target has had.
+    ///
+    /// # Errors
+    ///
+    /// The database can't be read.
+    pub fn last_spool_cursor(&self) -> rusqlite::Result<Option<u64>> {
+        let last =
+            self.connection.query_row("SELECT max(spool) FROM targets", [], |row| row.get(0));
+        last.map(|last: Option<i64>| last.map(schema::from_i64))
     }
 }
 

@@ -44,10 +44,11 @@ use std::{
 use evenkeel_core::{
     state::{Memory, Phase, Record, State},
     time::Time,
+    usm::EngineId,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
-use super::{Now, StoreError, files, salvage, schema};
+use super::{Now, StoreError, engine, files, salvage, schema};
 
 /// How often *alive* is written while objects are remembered and nothing else is written.
 pub const ALIVE: Duration = Duration::from_secs(5);
@@ -59,14 +60,22 @@ const LAG: Duration = Duration::from_secs(1);
 /// journal, whose pages the start can do without.
 const CHECKED: u64 = 32 * 1024 * 1024;
 
+const CHECKED_ALWAYS: [&str; 6] = ["objects", "alarms", "targets", "run", "engine", "engines"];
+
 /// The longest stable time (INST-5).
 const LONGEST_STABLE: Duration = Duration::from_secs(3600);
 
+/// How many other engines are kept: those that were heard last. More than four times as many as the
+/// core remembers if nothing else is configured.
+const ENGINES_KEPT: i64 = 250_000;
+
 /// What the last run left behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restored {
     /// For the core.
     pub state: State,
+    /// Our own SNMP engine and its snmpEngineBoots in this run.
+    pub engine: (EngineId, u32),
     /// How long nobody listened.
     pub deaf: Duration,
     /// There was no database.
@@ -75,6 +84,8 @@ pub struct Restored {
     pub clean: bool,
     /// The last row of the journal.
     pub last_seq: u64,
+    /// The last number of the spool that `state` heeds.
+    pub heeded: u64,
     /// The old database was damaged and was moved here; `state` is what could be read of it.
     pub moved_aside: Option<PathBuf>,
     /// What an operator must know about it, one sentence each.
@@ -87,22 +98,35 @@ pub struct Restored {
 ///
 /// The directory can't be written, or the database is of a newer version or can't be opened for a
 /// reason other than damage.
-pub fn begin(dir: &Path, now: &Now) -> Result<(Connection, Restored), StoreError> {
+pub fn begin(
+    dir: &Path,
+    now: &Now,
+    engine: Option<&EngineId>,
+) -> Result<(Connection, Restored), StoreError> {
     let path = dir.join(files::DATABASE);
     let directory = |source| StoreError::Directory { path: dir.to_owned(), source };
     let first_start = files::make(&path).map_err(directory)?;
-    let (connection, mut restored) = match attempt(&path, now) {
+    let (connection, mut restored) = match attempt(&path, now, engine) {
         Err(StoreError::Database { source, .. }) if is_damage(&source) => {
             let aside = files::set_aside(&path, now.moment.wall.0).map_err(directory)?;
             files::make(&path).map_err(directory)?;
             let saved = save(&path, &aside)?;
-            let (connection, mut restored) = attempt(&path, now)?;
+            let (connection, mut restored) = attempt(&path, now, engine)?;
             restored.clean = false;
             restored.problems.push(format!(
                 "the database was damaged ({source}) and was moved to {}: a new one was begun with \
                  what could be read of it: {saved}; compare the active alarms with those of the NMS",
                 aside.display()
             ));
+            if let (id, 1) = &restored.engine
+                && engine.is_some()
+            {
+                restored.problems.push(format!(
+                    "how often the SNMP engine {id} was started could not be read: it begins anew, \
+                     and who talks to it by SNMPv3 may refuse its messages; give the agent another \
+                     engine_id"
+                ));
+            }
             restored.moved_aside = Some(aside);
             (connection, restored)
         }
@@ -113,16 +137,21 @@ pub fn begin(dir: &Path, now: &Now) -> Result<(Connection, Restored), StoreError
     Ok((connection, restored))
 }
 
-fn attempt(path: &Path, now: &Now) -> Result<(Connection, Restored), StoreError> {
+fn attempt(
+    path: &Path,
+    now: &Now,
+    engine: Option<&EngineId>,
+) -> Result<(Connection, Restored), StoreError> {
     let database = |source| StoreError::Database { path: path.to_owned(), source };
     let mut connection = schema::connect(path).map_err(database)?;
     match schema::version(&connection).map_err(database)? {
         0 => schema::create(&mut connection).map_err(database)?,
+        1 => schema::migrate_from_1(&mut connection).map_err(database)?,
         schema::VERSION => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found }),
     }
     let size = fs::metadata(path).map_or(0, |file| file.len());
-    let restored = take_over(&mut connection, size, now).map_err(database)?;
+    let restored = take_over(&mut connection, size, now, engine).map_err(database)?;
     Ok((connection, restored))
 }
 
@@ -146,35 +175,57 @@ struct LastRun {
     alive_wall_ms: i64,
     clean: bool,
     lag: Duration,
+    heeded: u64,
 }
 
 /// Reads what the last run left and begins the new run, in one transaction.
-fn take_over(connection: &mut Connection, size: u64, now: &Now) -> rusqlite::Result<Restored> {
+fn take_over(
+    connection: &mut Connection,
+    size: u64,
+    now: &Now,
+    engine: Option<&EngineId>,
+) -> rusqlite::Result<Restored> {
     let transaction = connection.transaction()?;
     let last = read_run(&transaction)?;
-    let mut restored = Restored {
-        clean: last.as_ref().is_none_or(|last| last.clean),
-        deaf: last.as_ref().map_or(Duration::ZERO, |last| deaf(last, now)),
-        ..Restored::default()
-    };
-    if !restored.clean {
+    let clean = last.as_ref().is_none_or(|last| last.clean);
+    if !clean {
         check(&transaction, size)?;
+    }
+    let mut restored = Restored {
+        state: State::default(),
+        engine: engine::start(&transaction, engine, now.moment.wall)?,
+        deaf: last.as_ref().map_or(Duration::ZERO, |last| deaf(last, now)),
+        first_start: false,
+        clean,
+        last_seq: 0,
+        heeded: last.as_ref().map_or(0, |last| last.heeded),
+        moved_aside: None,
+        problems: Vec::new(),
+    };
+    if restored.engine.1 == engine::MOST_BOOTS {
+        restored.problems.push(format!(
+            "the SNMP engine {} was started as often as it can be: give the agent another engine_id, \
+             as nobody takes its authenticated messages any more (RFC 3414, 2.2.2)",
+            restored.engine.0
+        ));
     }
     if let Some(last) = &last {
         restore_records(&transaction, last, now, &mut restored)?;
+        restore_engines(&transaction, last, now, &mut restored)?;
     }
     restore_alarms(&transaction, &mut restored)?;
     restored.last_seq = last_seq(&transaction)?;
     transaction.execute(
         "INSERT OR REPLACE INTO run
-         (id, boot_id, started, alive_mono_ns, alive_wall_ms, clean, lag_ms)
-         VALUES (1, ?1, ?2, ?3, ?4, 0, ?5)",
+         (id, boot_id, started, alive_mono_ns, alive_wall_ms, clean, lag_ms, heeded)
+         VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, ?6)",
         (
             &now.boot_id,
             schema::rfc3339(now.moment.wall),
             schema::to_i64(now.moment.mono.as_nanos()),
             now.moment.wall.0,
             i64::try_from(last.map_or(LAG, |last| last.lag).as_millis()).unwrap_or(i64::MAX),
+            schema::to_i64(restored.heeded),
         ),
     )?;
     transaction.commit()?;
@@ -193,7 +244,7 @@ pub fn last_seq(connection: &Connection) -> rusqlite::Result<u64> {
 fn read_run(connection: &Connection) -> rusqlite::Result<Option<LastRun>> {
     connection
         .query_row(
-            "SELECT boot_id, alive_mono_ns, alive_wall_ms, clean, lag_ms FROM run",
+            "SELECT boot_id, alive_mono_ns, alive_wall_ms, clean, lag_ms, heeded FROM run",
             [],
             |row| {
                 Ok(LastRun {
@@ -202,6 +253,7 @@ fn read_run(connection: &Connection) -> rusqlite::Result<Option<LastRun>> {
                     alive_wall_ms: row.get(2)?,
                     clean: row.get(3)?,
                     lag: Duration::from_millis(schema::from_i64(row.get(4)?)),
+                    heeded: schema::from_i64(row.get(5)?),
                 })
             },
         )
@@ -220,8 +272,7 @@ fn deaf(last: &LastRun, now: &Now) -> Duration {
 
 /// Fails if the database is damaged.
 fn check(connection: &Connection, size: u64) -> rusqlite::Result<()> {
-    let tables: &[&str] =
-        if size <= CHECKED { &["1"] } else { &["objects", "alarms", "targets", "run"] };
+    let tables: &[&str] = if size <= CHECKED { &["1"] } else { &CHECKED_ALWAYS };
     for argument in tables {
         let found: String =
             connection
@@ -298,6 +349,48 @@ fn restore_records(
     Ok(())
 }
 
+/// Puts the other engines into `restored`, with their ages as of now, and brings the rows to the clock
+/// of the new run. Of too many, those that were not heard for longest are forgotten.
+fn restore_engines(
+    connection: &Connection,
+    last: &LastRun,
+    now: &Now,
+    restored: &mut Restored,
+) -> rusqlite::Result<()> {
+    let alive = schema::to_i64(last.alive_mono.as_nanos());
+    connection.execute(
+        "UPDATE engines SET age_ns = age_ns + max(0, ?1 - as_of_mono_ns) + ?2,
+                            as_of_mono_ns = ?3, as_of_wall_ms = ?4",
+        (
+            alive,
+            schema::nanos(restored.deaf),
+            schema::to_i64(now.moment.mono.as_nanos()),
+            now.moment.wall.0,
+        ),
+    )?;
+    connection.execute(
+        "DELETE FROM engines WHERE engine_id IN
+         (SELECT engine_id FROM engines ORDER BY age_ns LIMIT -1 OFFSET ?1)",
+        [ENGINES_KEPT],
+    )?;
+    let mut unreadable = 0;
+    let mut rows = connection.prepare("SELECT engine_id, boots, time, age_ns FROM engines")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        match schema::read_engine(row) {
+            Ok(engine) => restored.state.engines.push(engine),
+            Err(_) => unreadable += 1,
+        }
+    }
+    if unreadable > 0 {
+        restored.problems.push(format!(
+            "{unreadable} rows of the table engines can't be read and are left alone: old messages \
+             of those engines could be sent again and be taken for new"
+        ));
+    }
+    Ok(())
+}
+
 /// Lets an unstable object wait as long as the traps that a crash may have swallowed would have
 /// made it wait (INST-17; see above). `age` is how old the memory was at *alive*.
 fn wait_anew(memory: &mut Memory, age: Duration, gap: Duration, lag: Duration) {
@@ -342,7 +435,7 @@ mod tests {
     /// A run that starts at 100 s and ends at 150 s, with one unstable object as of 130 s, whose
     /// first trap was at 90 s and last at 120 s.
     fn run(dir: &Path, clean: bool) {
-        let (store, _) = Store::open(dir, &now(100), Retention::default()).unwrap();
+        let (store, _) = Store::open(dir, &now(100), Retention::default(), None).unwrap();
         let records = vec![unstable(1, 40, 10, 5)];
         store.checkpoint_state(records, vec![], moment(130), Duration::from_secs(1));
         let last = Commit { as_of: moment(150), ..Commit::default() };
@@ -363,7 +456,7 @@ mod tests {
     }
 
     fn open(dir: &Path, now: &Now) -> Restored {
-        Store::open(dir, now, Retention::default()).unwrap().1
+        Store::open(dir, now, Retention::default(), None).unwrap().1
     }
 
     fn secs(secs: u64) -> Duration {
@@ -418,7 +511,7 @@ mod tests {
         for (at, deaf) in [(200, 50), (260, 110), (300, 150)] {
             // Each run ends at once, in order but without a word about the object.
             let (store, restored) =
-                Store::open(dir.path(), &now(at), Retention::default()).unwrap();
+                Store::open(dir.path(), &now(at), Retention::default(), None).unwrap();
             assert_eq!(last_and_deaf(&restored), (secs(at - 120), secs(deaf)), "at {at}");
             store.close(Commit { as_of: moment(at), ..Commit::default() }).unwrap();
             drop(store);
@@ -486,7 +579,7 @@ mod tests {
     #[test]
     fn alive_is_the_latest_moment_that_the_caller_told() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(dir.path(), &now(100), Retention::default()).unwrap();
+        let (store, _) = Store::open(dir.path(), &now(100), Retention::default(), None).unwrap();
         let early = Commit { as_of: moment(140), ..Commit::default() };
         store.submit(Commit { as_of: moment(150), ..Commit::default() });
         store.close(early).unwrap();

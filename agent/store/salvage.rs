@@ -11,11 +11,13 @@ use super::schema;
 
 /// The rows that are tried, the most precious first. Of the journal only the end: it is what may
 /// not have been sent yet, and the start must not take minutes.
-const ROWS: [(&str, &str); 5] = [
+const ROWS: [(&str, &str); 7] = [
     ("run", "SELECT * FROM run"),
+    ("engine", "SELECT * FROM engine"),
     ("alarms", "SELECT * FROM alarms"),
     ("targets", "SELECT * FROM targets"),
     ("objects", "SELECT * FROM objects"),
+    ("engines", "SELECT * FROM engines"),
     (
         "journal",
         "SELECT * FROM journal WHERE seq > coalesce((SELECT max(seq) FROM journal), 0) - 10000 \
@@ -35,16 +37,19 @@ pub fn salvage(damaged: &Path, connection: &mut Connection) -> rusqlite::Result<
     if let Ok(old) = schema::connect_read_only(damaged) {
         for (table, select) in ROWS {
             let mut count = 0;
-            for row in readable(&old, select) {
-                let marks = vec!["?"; row.len()].join(", ");
-                let insert = format!("INSERT OR IGNORE INTO {table} VALUES ({marks})");
+            let (columns, rows) = readable(&old, select);
+            // By name: a file of an earlier version has fewer of them.
+            let marks = vec!["?"; columns.len()].join(", ");
+            let columns = columns.join(", ");
+            let insert = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})");
+            for row in rows {
                 // A row that the table refuses was damaged, too.
                 count += transaction
                     .prepare_cached(&insert)?
                     .execute(params_from_iter(row))
                     .or_else(|error| if is_refusal(&error) { Ok(0) } else { Err(error) })?;
             }
-            if table != "run" {
+            if !matches!(table, "run" | "engine") {
                 saved.push(format!("{count} {table}"));
             }
         }
@@ -59,17 +64,18 @@ pub fn salvage(damaged: &Path, connection: &mut Connection) -> rusqlite::Result<
     Ok(saved.join(", "))
 }
 
-/// The rows up to the first that can't be read.
-fn readable(old: &Connection, select: &str) -> Vec<Vec<Value>> {
-    let Ok(mut statement) = old.prepare(select) else { return Vec::new() };
-    let columns = statement.column_count();
-    let Ok(mut rows) = statement.query([]) else { return Vec::new() };
+/// The names of the columns, and the rows up to the first that can't be read.
+fn readable(old: &Connection, select: &str) -> (Vec<String>, Vec<Vec<Value>>) {
+    let Ok(mut statement) = old.prepare(select) else { return (Vec::new(), Vec::new()) };
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let columns = names.len();
     let mut readable = Vec::new();
+    let Ok(mut rows) = statement.query([]) else { return (names, readable) };
     while let Ok(Some(row)) = rows.next() {
         let Ok(values) = (0..columns).map(|column| row.get(column)).collect() else { break };
         readable.push(values);
     }
-    readable
+    (names, readable)
 }
 
 fn is_refusal(error: &rusqlite::Error) -> bool {

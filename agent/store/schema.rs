@@ -9,6 +9,7 @@ use evenkeel_core::{
     alarm::{Alarm, AlarmEvent, ClearReason, System},
     state::{Memory, Record, RecordKey},
     time::WallTime,
+    usm::{EngineId, EngineRecord, engine_id::BadEngineId},
 };
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, Row, types::Type};
@@ -16,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, Row, types::Type};
 use super::{Moment, reader::JournalRow};
 
 /// The version of the tables below, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// How long a statement waits for a lock that an operator's `sqlite3` holds, before it counts as
 /// failed and is tried again by the writer's own back-off.
@@ -58,11 +59,6 @@ CREATE TABLE objects (                          -- what the rules remember of ea
     PRIMARY KEY (system, if_index)
 ) WITHOUT ROWID;
 
-CREATE TABLE targets (                          -- notification targets
-    name TEXT PRIMARY KEY,
-    seq  INTEGER NOT NULL                       -- the last journal row that it was sent
-) WITHOUT ROWID;
-
 CREATE TABLE run (                              -- one row: the run that wrote last
     id            INTEGER PRIMARY KEY CHECK (id = 1),
     boot_id       TEXT NOT NULL,
@@ -80,9 +76,45 @@ CREATE VIEW active AS
 CREATE VIEW recent AS
     SELECT seq, at, event, reason, severity, kind, object, text, alarm_id
     FROM journal ORDER BY seq DESC LIMIT 1000;
+";
+
+/// What version 2 has and version 1 had not, or had otherwise.
+const TABLES_2: &str = "
+CREATE TABLE targets (                          -- notification targets
+    name  TEXT PRIMARY KEY,
+    seq   INTEGER,                              -- the last journal row that it was sent
+    spool INTEGER                               -- the last number of the spool that it was sent
+) WITHOUT ROWID;
+
+ALTER TABLE run ADD COLUMN                      -- the last number of the spool that the records heed
+    heeded INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE engine (                           -- our own SNMP engine, under each identity it had
+    engine_id TEXT PRIMARY KEY,                 -- snmpEngineID, hexadecimal
+    boots     INTEGER NOT NULL,                 -- snmpEngineBoots of its last run
+    generated INTEGER NOT NULL,                 -- 1: made by chance; 0: configured
+    started   TEXT NOT NULL                     -- when that run began, RFC 3339, UTC
+) WITHOUT ROWID;
+
+CREATE TABLE engines (                          -- other engines, that their time may not go back
+    engine_id     TEXT PRIMARY KEY,
+    boots         INTEGER NOT NULL,
+    time          INTEGER NOT NULL,             -- the highest snmpEngineTime of an authentic message
+    as_of_mono_ns INTEGER NOT NULL,             -- as in the table objects
+    as_of_wall_ms INTEGER NOT NULL,
+    age_ns        INTEGER NOT NULL              -- how long ago that message was at as_of
+) WITHOUT ROWID;
+
 CREATE VIEW unsent AS
     SELECT name, seq, (SELECT coalesce(max(seq), 0) FROM journal) - seq AS unsent FROM targets;
 ";
+
+/// From version 1 to version 2, before [`TABLES_2`] and after it. A table is made anew, as a column
+/// that may not be null can't be made one that may.
+const FROM_1: (&str, &str) = (
+    "DROP VIEW unsent; ALTER TABLE targets RENAME TO targets_1;",
+    "INSERT INTO targets (name, seq) SELECT name, seq FROM targets_1; DROP TABLE targets_1;",
+);
 
 /// Opens the file for writing; it must exist.
 ///
@@ -128,6 +160,18 @@ pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
 pub fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
+    transaction.execute_batch(TABLES_2)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// Brings the tables of version 1 to this version; all of them or, at a crash, none.
+pub fn migrate_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    let (before, after) = FROM_1;
+    transaction.execute_batch(before)?;
+    transaction.execute_batch(TABLES_2)?;
+    transaction.execute_batch(after)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -207,6 +251,44 @@ pub fn remove_record(connection: &Connection, key: RecordKey) -> rusqlite::Resul
     connection
         .prepare_cached("DELETE FROM objects WHERE system = ?1 AND if_index = ?2")?
         .execute((key.system.to_string(), key.if_index))
+}
+
+/// Writes what is known of another engine over whatever is there.
+pub fn put_engine(
+    connection: &Connection,
+    engine: &EngineRecord,
+    as_of: Moment,
+) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO engines
+             (engine_id, boots, time, as_of_mono_ns, as_of_wall_ms, age_ns)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute((
+            engine.id.to_string(),
+            engine.boots,
+            engine.time,
+            to_i64(as_of.mono.as_nanos()),
+            as_of.wall.0,
+            nanos(engine.age),
+        ))
+}
+
+/// Reads the columns `engine_id, boots, time, age_ns`: an engine, as old as it was when it was
+/// written.
+pub fn read_engine(row: &Row<'_>) -> rusqlite::Result<EngineRecord> {
+    Ok(EngineRecord {
+        id: read_engine_id(row)?,
+        boots: row.get(1)?,
+        time: row.get(2)?,
+        age: Duration::from_nanos(from_i64(row.get(3)?)),
+    })
+}
+
+/// Reads the first column as an engine ID.
+pub fn read_engine_id(row: &Row<'_>) -> rusqlite::Result<EngineId> {
+    row.get::<_, String>(0)?.parse().map_err(|error: BadEngineId| bad(0, error))
 }
 
 /// A row of `objects`, as it stands on the disk.

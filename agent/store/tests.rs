@@ -16,28 +16,29 @@ use tokio::sync::watch;
 
 use super::{
     testing::{Chance, clear, key, mark, moment, now, raise, record},
-    writer::{Message, Writer},
+    writer::{Message, Told, Writer},
     *,
 };
 
 const LAG: Duration = Duration::from_millis(500);
 
 fn open(dir: &Path, secs: u64) -> (Store, Restored) {
-    Store::open(dir, &now(secs), Retention::default()).unwrap()
+    Store::open(dir, &now(secs), Retention::default(), None).unwrap()
 }
 
 fn commit(secs: u64, events: Vec<AlarmEvent>, records: Vec<Record>) -> Commit {
-    Commit { events, records, removed: Vec::new(), as_of: moment(secs) }
+    Commit { events, records, as_of: moment(secs), ..Commit::default() }
 }
 
 /// A writer without its thread, so that a test decides when it writes.
 fn writer(dir: &Path, retention: Retention) -> (Writer, watch::Receiver<u64>, Arc<Mutex<Stats>>) {
-    let (connection, restored) = restore::begin(dir, &now(100)).unwrap();
+    let (connection, restored) = restore::begin(dir, &now(100), None).unwrap();
     let (sender, committed) = watch::channel(restored.last_seq);
     let stats = Arc::new(Mutex::new(Stats::default()));
     let path = dir.join(files::DATABASE);
     let stats_of = Arc::clone(&stats);
-    let writer = Writer::new(connection, path, retention, sender, stats_of, Instant::now());
+    let told = Told { committed: sender, heeded: watch::channel(0).0 };
+    let writer = Writer::new(connection, path, retention, told, stats_of, Instant::now());
     (writer, committed, stats)
 }
 
@@ -91,7 +92,7 @@ fn what_was_written_comes_back() {
 fn a_second_process_on_the_same_directory_is_told_who_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, _) = open(dir.path(), 1);
-    let error = Store::open(dir.path(), &now(1), Retention::default()).unwrap_err();
+    let error = Store::open(dir.path(), &now(1), Retention::default(), None).unwrap_err();
     let pid = std::process::id();
     assert!(error.to_string().contains(&format!("in use by process {pid}:")), "{error}");
 }
@@ -103,7 +104,7 @@ fn a_database_of_a_later_version_is_left_alone() {
     let path = dir.path().join(files::DATABASE);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
     let before = fs::read(&path).unwrap();
-    let error = Store::open(dir.path(), &now(1), Retention::default()).unwrap_err();
+    let error = Store::open(dir.path(), &now(1), Retention::default(), None).unwrap_err();
     assert!(error.to_string().contains("has version 9"), "{error}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -313,7 +314,8 @@ fn the_journal_is_pruned_up_to_what_was_sent() {
         (60, 1_000, Some(150), 91), // the newest 60 stay, though some of them are old
         (10, 1_000, Some(150), 101), // young ones stay
         (10, 20, Some(150), 131),   // but never more than 20
-        (10, 20, Some(5), 6),       // and nothing that was not sent
+        (10, 1_000, Some(5), 6),    // nothing that was not sent,
+        (10, 20, Some(5), 131),     // as long as there is room (TRAP-11)
         (10, 20, None, 131),        // no notification target waits
         (200, 1_000, Some(150), 1),
     ];

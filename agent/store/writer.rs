@@ -51,11 +51,23 @@ pub enum Message {
     Lag(Duration),
     /// A notification target was sent everything up to a row.
     Cursor(String, u64),
+    /// A notification target was sent everything up to a number of the spool.
+    SpoolCursor(String, u64),
+    /// The records before this heed everything up to a number of the spool.
+    Heeded(u64),
     /// These are the notification targets; forget the cursors of all others.
     Targets(Vec<String>),
     /// Write this and whatever else waits, mark the stop as orderly, and answer with the error if
     /// that did not work.
     Close(Commit, Sender<Option<String>>),
+}
+
+/// Where the writer says what is on the disk.
+pub struct Told {
+    /// The last row of the journal.
+    pub committed: watch::Sender<u64>,
+    /// The last number of the spool that the records heed.
+    pub heeded: watch::Sender<u64>,
 }
 
 /// The writer and all that it owns.
@@ -64,14 +76,16 @@ pub struct Writer {
     path: PathBuf,
     retention: Retention,
     pending: Pending,
-    committed: watch::Sender<u64>,
+    told: Told,
+    /// What is to be told as heeded once no record waits any more.
+    heeded: Option<u64>,
     stats: Arc<Mutex<Stats>>,
     retry: Option<Retry>,
     /// When the first of the cursors that wait came.
     cursors_since: Option<Instant>,
     /// When *alive* was last written.
     alive_at: Instant,
-    /// Whether any object is remembered.
+    /// Whether any object or engine is remembered.
     has_objects: bool,
     /// When the journal is next pruned.
     prune_at: Instant,
@@ -89,12 +103,12 @@ struct Retry {
 }
 
 impl Writer {
-    /// A writer on an open database, whose journal ends where `committed` says.
+    /// A writer on an open database, whose journal ends where `told.committed` says.
     pub fn new(
         connection: Connection,
         path: PathBuf,
         retention: Retention,
-        committed: watch::Sender<u64>,
+        told: Told,
         stats: Arc<Mutex<Stats>>,
         now: Instant,
     ) -> Writer {
@@ -103,7 +117,8 @@ impl Writer {
             path,
             retention,
             pending: Pending::default(),
-            committed,
+            told,
+            heeded: None,
             stats,
             retry: None,
             cursors_since: None,
@@ -173,6 +188,18 @@ impl Writer {
                 self.pending.cursors.insert(target, seq);
                 self.cursors_since.get_or_insert_with(Instant::now);
             }
+            Message::SpoolCursor(target, number) => {
+                self.pending.spool_cursors.insert(target, number);
+                self.cursors_since.get_or_insert_with(Instant::now);
+            }
+            Message::Heeded(number) => {
+                if number > *self.told.heeded.borrow() {
+                    self.pending.heeded = Some(number);
+                    self.cursors_since.get_or_insert_with(Instant::now);
+                    self.heeded = Some(number);
+                    self.tell_heeded();
+                }
+            }
             Message::Targets(targets) => {
                 self.pending.targets = Some(targets);
                 self.cursors_since.get_or_insert_with(Instant::now);
@@ -227,8 +254,17 @@ impl Writer {
             stats.records += keys.len() as u64;
             stats.failing = None;
         });
+        self.tell_heeded();
         if let Some(seq) = seq {
-            self.committed.send_replace(seq);
+            self.told.committed.send_replace(seq);
+        }
+    }
+
+    fn tell_heeded(&mut self) {
+        if self.pending.changes.is_empty()
+            && let Some(number) = self.heeded.take()
+        {
+            self.told.heeded.send_replace(number);
         }
     }
 
@@ -336,8 +372,29 @@ fn write(
     }
     for (target, seq) in &pending.cursors {
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO targets (name, seq) VALUES (?1, ?2)")?
+            .prepare_cached(
+                "INSERT INTO targets (name, seq) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
+            )?
             .execute((target, schema::to_i64(*seq)))?;
+    }
+    for (target, number) in &pending.spool_cursors {
+        transaction
+            .prepare_cached(
+                "INSERT INTO targets (name, spool) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET spool = excluded.spool",
+            )?
+            .execute((target, schema::to_i64(*number)))?;
+    }
+    for (engine, as_of) in pending.engines_due() {
+        schema::put_engine(&transaction, engine, *as_of)?;
+    }
+    if let Some(heeded) = pending.heeded
+        && keys.len() == pending.changes.len()
+    {
+        transaction
+            .prepare_cached("UPDATE run SET heeded = ?1")?
+            .execute([schema::to_i64(heeded)])?;
     }
     if let Some(targets) = &pending.targets {
         transaction.execute(
@@ -361,11 +418,12 @@ fn write(
 
 fn any_objects(connection: &Connection) -> rusqlite::Result<bool> {
     connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM objects)")?
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM objects) OR EXISTS (SELECT 1 FROM engines)")?
         .query_row([], |row| row.get(0))
 }
 
-/// Deletes up to `step` of the oldest rows that the retention lets go and every cursor has passed.
+/// Deletes up to `step` of the oldest rows that the retention lets go and every cursor has passed; and
+/// those beyond its bound even if one has not, which the notifier tells (TRAP-11).
 fn prune(
     connection: &Connection,
     retention: Retention,
@@ -379,9 +437,9 @@ fn prune(
         .prepare_cached(
             "DELETE FROM journal WHERE seq IN (
                  SELECT seq FROM (SELECT seq, at_ms FROM journal ORDER BY seq LIMIT ?1)
-                 WHERE seq <= coalesce((SELECT min(seq) FROM targets), seq)
-                 AND ((at_ms < ?2 AND seq <= (SELECT max(seq) FROM journal) - ?3)
-                      OR seq <= (SELECT max(seq) FROM journal) - ?4))",
+                 WHERE (seq <= coalesce((SELECT min(seq) FROM targets), seq)
+                        AND at_ms < ?2 AND seq <= (SELECT max(seq) FROM journal) - ?3)
+                 OR seq <= (SELECT max(seq) FROM journal) - ?4)",
         )?
         .execute((
             i64::try_from(step).unwrap_or(i64::MAX),

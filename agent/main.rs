@@ -8,6 +8,7 @@ mod config;
 mod control;
 mod driver;
 mod ear;
+mod forwarder;
 mod host;
 mod hub;
 mod metrics;

@@ -65,8 +65,15 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
         /// The last datagrams that were not taken in, with the reason and what is in them.
-        #[arg(long, required = true)]
+        #[arg(long, required_unless_present = "spooled", conflicts_with = "spooled")]
         rejected: bool,
+        /// What is in the spool: informs, and traps for targets that acknowledge. A line of JSON
+        /// each. The agent need not run.
+        #[arg(long)]
+        spooled: bool,
+        /// Begin with this number of the spool.
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "spooled")]
+        from: u64,
         /// How to show it.
         #[arg(long, value_enum, default_value_t)]
         format: Format,

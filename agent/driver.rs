@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! ear: traps ───batches──┐                                  ┌──> store: journal and records
-//! ear: replies ─batches──┤                                  ├──> pinger: echoes
-//! host view ─────────────┼──> Driver ──> Agent (the core) ──┤
-//! requests ──────────────┤                                  ├──> log
-//! deadline ──────────────┘                                  └──> answers to requests
+//! ear: replies ─batches──┤                                  ├──> onward: spool, forwarder, answers
+//! host view ─────────────┼──> Driver ──> Agent (the core) ──┼──> pinger: echoes
+//! notification targets ──┤                                  ├──> log
+//! requests ──────────────┤                                  └──> answers to requests
+//! deadline ──────────────┘
 //! ```
 //!
 //! There is one owner and no lock. Whatever enters passes [`Driver::feed`], where it is also
@@ -35,9 +36,13 @@ use tracing::{debug, info, warn};
 use crate::{
     clock::Clock,
     ear::{Batch, EarHandle, EarStats, icmp},
+    forwarder,
+    notifier::Reach,
+    onward::Onward,
     pinger::Pinger,
     recording::Recorder,
-    snapshot::{Detail, Snapshot},
+    snapshot::{Around, Detail, Snapshot},
+    spool::Spool,
     store::{Commit, Moment, Store},
 };
 
@@ -63,10 +68,20 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub enum Request {
     /// A copy of what there is to see.
     Snapshot(Detail, oneshot::Sender<Box<Snapshot>>),
-    /// New settings for the core, and new trap sockets if they changed.
-    Reload(Box<Settings>, Option<TrapEar>, oneshot::Sender<()>),
+    /// New settings.
+    Reload(Box<Reload>, oneshot::Sender<Result<(), forwarder::StartError>>),
     /// Stop in an orderly way. The answer is what is left to write.
     Stop(oneshot::Sender<Commit>),
+}
+
+/// What a reload changes.
+pub struct Reload {
+    /// For the core.
+    pub settings: Settings,
+    /// New trap sockets, if they changed.
+    pub traps: Option<TrapEar>,
+    /// The notification targets that the forwarder serves, by their places in the settings.
+    pub forwards: Vec<Option<forwarder::ForwardTarget>>,
 }
 
 /// A running ear for traps, with the channel of its batches.
@@ -87,6 +102,26 @@ pub struct ReplyEar {
     pub identifier: u16,
 }
 
+/// What a driver works with.
+pub struct Parts {
+    /// Where traps come from.
+    pub traps: TrapEar,
+    /// Where replies come from, if any can.
+    pub replies: Option<ReplyEar>,
+    /// This host's interfaces and addresses.
+    pub host_view: Option<watch::Receiver<Host>>,
+    /// The journal and the records.
+    pub store: Arc<Store>,
+    /// What must be safe before it is answered.
+    pub spool: Arc<Spool>,
+    /// Where traps and answers go on to.
+    pub onward: Onward,
+    /// What the notifier says of its targets.
+    pub reach: mpsc::UnboundedReceiver<Reach>,
+    /// What every input is recorded by, if it is.
+    pub recorder: Option<Recorder>,
+}
+
 /// The owner of the core.
 pub struct Driver {
     agent: Agent,
@@ -97,6 +132,10 @@ pub struct Driver {
     pinger: Pinger,
     host: Host,
     store: Arc<Store>,
+    spool: Arc<Spool>,
+    onward: Onward,
+    /// What the notifier says of its targets.
+    reach: mpsc::UnboundedReceiver<Reach>,
     recorder: Option<Recorder>,
     discarded_replies: BTreeMap<&'static str, u64>,
     flows: BTreeSet<FlowKey>,
@@ -107,14 +146,8 @@ pub struct Driver {
 
 impl Driver {
     /// A driver of an agent whose state has been put back.
-    pub fn new(
-        agent: Agent,
-        traps: TrapEar,
-        replies: Option<ReplyEar>,
-        host_view: Option<watch::Receiver<Host>>,
-        store: Arc<Store>,
-        recorder: Option<Recorder>,
-    ) -> Driver {
+    pub fn new(agent: Agent, parts: Parts) -> Driver {
+        let Parts { traps, replies, host_view, store, spool, onward, reach, recorder } = parts;
         Driver {
             agent,
             traps: Some(traps),
@@ -123,6 +156,9 @@ impl Driver {
             pinger: Pinger::new(),
             host: Host::default(),
             store,
+            spool,
+            onward,
+            reach,
             recorder,
             discarded_replies: BTreeMap::new(),
             flows: BTreeSet::new(),
@@ -139,10 +175,12 @@ impl Driver {
         self.set_wall_clock();
         self.drain().await;
         let mut written = self.store.committed();
+        let mut safe = self.spool.safe();
+        let mut heeded = self.store.heeded();
         loop {
             let deadline = self.wake_at();
             // A flood that the disk can't follow waits in the ear, whose memory is bounded (INST-16).
-            let behind = self.store.is_behind();
+            let behind = self.store.is_behind() || self.onward.is_behind();
             // In this order: deadlines and polls go before traps, of which there may be a storm.
             tokio::select! {
                 biased;
@@ -152,9 +190,8 @@ impl Driver {
                         // Whoever asked may have gone away.
                         let _ = answer.send(Box::new(self.snapshot(detail)));
                     }
-                    Some(Request::Reload(settings, traps, answer)) => {
-                        self.reload(settings, traps).await;
-                        let _ = answer.send(());
+                    Some(Request::Reload(reload, answer)) => {
+                        let _ = answer.send(self.reload(*reload).await);
                     }
                     None => return,
                 },
@@ -162,7 +199,12 @@ impl Driver {
                 batch = next_reply(&mut self.replies) => self.hear_replies(&batch).await,
                 host = next_host(&mut self.host_view) => self.follow_host(host).await,
                 _ = checkpoint.tick() => self.checkpoint(),
+                Some(reach) = self.reach.recv() => self.heed_reach(reach).await,
+                Ok(()) = heeded.changed() => {
+                    self.spool.checkpointed(*heeded.borrow_and_update());
+                }
                 _ = written.changed(), if behind => {}
+                _ = safe.changed(), if behind => {}
                 batch = next_traps(&mut self.traps), if !behind => self.hear_traps(batch).await,
             }
         }
@@ -251,6 +293,7 @@ impl Driver {
                 self.feed(&Input::SendFailed(error.into_input(&echo)));
             }
         }
+        self.onward.drain(&mut self.agent);
         if !self.events.is_empty() {
             let commit = self.commit_events();
             self.store.submit(commit);
@@ -295,6 +338,12 @@ impl Driver {
         }
     }
 
+    /// TRAP-11: a notification target has stopped to answer, or answers again.
+    async fn heed_reach(&mut self, Reach { name, unreachable, at }: Reach) {
+        self.feed(&Input::Target { name, unreachable, now: at });
+        self.drain().await;
+    }
+
     async fn follow_host(&mut self, host: Host) {
         self.pinger.keep_only(&host);
         self.host = host.clone();
@@ -327,6 +376,14 @@ impl Driver {
         let rounds = u32::try_from(1 + waiting.div_ceil(RECORDS_AT_ONCE)).unwrap_or(u32::MAX);
         let lag = CHECKPOINT * rounds;
         self.store.checkpoint_state(records, removed, self.moment(now), lag);
+        if waiting == 0 {
+            // These records are as they are after all that was numbered.
+            self.store.set_heeded(self.agent.last_number());
+        }
+        // On the disk, those that were heard last stay anyway.
+        let _ = self.agent.take_removed_engines();
+        let engines = self.agent.take_engine_changes(RECORDS_AT_ONCE, now);
+        self.store.checkpoint_engines(engines, self.moment(now));
         if let Some(recorder) = &mut self.recorder {
             recorder.flush();
         }
@@ -345,15 +402,19 @@ impl Driver {
         Moment { mono: now, wall: self.agent.alarms().wall(now) }
     }
 
-    async fn reload(&mut self, settings: Box<Settings>, traps: Option<TrapEar>) {
+    async fn reload(&mut self, reload: Reload) -> Result<(), forwarder::StartError> {
+        let Reload { settings, traps, forwards } = reload;
+        self.drain().await;
+        self.onward.set_targets(&settings.forwarding, forwards)?;
         if let Some(traps) = traps
             && let Some(before) = self.traps.replace(traps)
         {
             self.end_ear(before).await;
         }
-        self.feed(&Input::Settings { settings, now: Clock::now() });
+        self.feed(&Input::Settings { settings: Box::new(settings), now: Clock::now() });
         self.tell_flows();
         self.drain().await;
+        Ok(())
     }
 
     /// Ends an ear for traps, and feeds all that it had received.
@@ -373,8 +434,12 @@ impl Driver {
             Clock::now(),
             self.traps.as_ref().map(|traps| stats(&traps.ear)),
             self.replies.as_ref().map(|replies| stats(&replies.ear)),
-            self.discarded_replies.clone(),
-            self.store.stats(),
+            Around {
+                discarded_replies: self.discarded_replies.clone(),
+                store: self.store.stats(),
+                spool: self.spool.stats(),
+                forwards: self.onward.stats(),
+            },
         )
     }
 
@@ -382,11 +447,13 @@ impl Driver {
         if let Some(traps) = self.traps.take() {
             self.end_ear(traps).await;
         }
+        self.onward.drain(&mut self.agent);
         while let Some(event) = self.agent.poll_event() {
             self.tell(event);
         }
         let mut last = self.commit_events();
         let (changed, removed) = self.agent.take_changes(usize::MAX, Clock::now());
+        self.store.set_heeded(self.agent.last_number());
         last.records.extend(changed);
         last.removed = removed;
         if let Some(recorder) = &mut self.recorder {

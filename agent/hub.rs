@@ -12,7 +12,6 @@ use crate::{
     driver::Request,
     metrics::{Metrics, Surroundings, UNSTABLE_SERIES},
     notifier::{Notifier, TargetStats},
-    outbox::Outbox,
     snapshot::{Detail, Snapshot},
     status::{About, Status},
 };
@@ -27,7 +26,7 @@ const LISTED: usize = 1_000;
 pub struct Hub {
     requests: mpsc::Sender<Request>,
     metrics: Metrics,
-    notifier: Mutex<Notifier<Outbox>>,
+    notifier: Mutex<Notifier>,
     config: Mutex<ConfigState>,
     name: String,
     started: Instant,
@@ -51,7 +50,7 @@ impl Hub {
     pub fn new(
         requests: mpsc::Sender<Request>,
         metrics: Metrics,
-        notifier: Notifier<Outbox>,
+        notifier: Notifier,
         name: String,
         started: Instant,
         problems: Vec<String>,
@@ -132,7 +131,7 @@ impl Hub {
     }
 
     /// The notifications' sender.
-    pub fn notifier(&self) -> MutexGuard<'_, Notifier<Outbox>> {
+    pub fn notifier(&self) -> MutexGuard<'_, Notifier> {
         lock(&self.notifier)
     }
 

@@ -2,10 +2,12 @@
 //!
 //! `README.md` beside this file shows how the parts fit together.
 
+mod addressees;
 mod cli;
 mod clock;
 mod config;
 mod control;
+mod doors;
 mod driver;
 mod ear;
 mod forwarder;
@@ -13,6 +15,7 @@ mod host;
 mod hub;
 mod metrics;
 mod notifier;
+mod onward;
 mod outbox;
 mod pinger;
 mod recording;
@@ -27,6 +30,7 @@ mod web;
 
 use std::{io::IsTerminal, process::ExitCode};
 
+use anyhow::Context;
 use clap::Parser;
 use evenkeel_core::mib::{self, RootOid};
 use tracing_subscriber::EnvFilter;
@@ -44,7 +48,8 @@ fn main() -> ExitCode {
         }
         Command::Check { config } => return run::check(config.config.as_deref()),
         Command::Status { config, format } => show_status(&config, format),
-        Command::Traps { config, rejected: _, format } => show_rejected(&config, format),
+        Command::Traps { config, spooled: true, from, .. } => show_spooled(&config, from),
+        Command::Traps { config, format, .. } => show_rejected(&config, format),
         Command::Replay(replay) => replay::command::replay(&replay),
         Command::Mib { config, root_oid } => print_mib(&config, root_oid.as_deref()),
     };
@@ -70,10 +75,8 @@ fn log_to_stderr() {
 }
 
 fn load(config: &ConfigFile) -> anyhow::Result<Config> {
-    let (config, _) = Config::load_or_default(config.config.as_deref()).map_err(|errors| {
-        anyhow::anyhow!("the configuration is refused\n{}", errors.render(false))
-    })?;
-    Ok(config)
+    Config::load_without_secrets(config.config.as_deref())
+        .map_err(|errors| anyhow::anyhow!("the configuration is refused\n{}", errors.render(false)))
 }
 
 fn show_status(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
@@ -101,6 +104,16 @@ fn show_rejected(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
         print!("{}", trap_view::describe(&datagram.octets()));
     }
     Ok(())
+}
+
+fn show_spooled(config: &ConfigFile, from: u64) -> anyhow::Result<()> {
+    let dir = load(config)?.agent.state_dir().join(spool::DIRECTORY);
+    let shown = spool::dump(&dir, from, &mut std::io::stdout().lock());
+    match shown {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        shown => shown.with_context(|| format!("cannot read the spool {}", dir.display())),
+    }
 }
 
 fn print_mib(config: &ConfigFile, root: Option<&str>) -> anyhow::Result<()> {

@@ -10,11 +10,12 @@ use evenkeel_core::{
     alarm::{ClearReason, Kind, Object},
     flow::{FlowState, ReplyOutcome},
     instability::Outcome,
-    trap::Malformed,
+    trap::{Form, Malformed},
+    usm::{Step, UsmStats},
 };
 use prometheus::{
-    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector, process_collector::ProcessCollector,
+    Counter, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector, process_collector::ProcessCollector,
 };
 
 use crate::{ear::EarStats, notifier::TargetStats, snapshot::Snapshot};
@@ -80,8 +81,58 @@ metrics! {
     traps_octets: IntCounter, "evenkeel_traps_received_bytes_total";
     /// Traps taken in, by what became of them.
     traps_taken: IntCounterVec, "evenkeel_traps_taken_total", ["outcome"];
-    /// Informs among the traps taken in.
+    /// Traps taken in, by the form that they came in.
+    traps_forms: IntCounterVec, "evenkeel_traps_by_form_total", ["form"];
+    /// Informs among the traps taken in, those that were sent again too.
     informs: IntCounter, "evenkeel_informs_taken_total";
+    /// Informs that wait to be safe before they are answered.
+    answers_waiting: IntGauge, "evenkeel_answers_waiting";
+    /// Responses and Reports sent.
+    answers_sent: IntCounter, "evenkeel_answers_sent_total";
+    /// Responses and Reports that could not be sent; whoever waits for one asks again.
+    answers_failed: IntCounter, "evenkeel_answers_failed_total";
+    /// SNMPv3 messages that were authentic and readable, by level.
+    v3_opened: IntCounterVec, "evenkeel_snmpv3_messages_total", ["level"];
+    /// SNMPv3 messages that were not taken in, by the step that they failed at.
+    v3_refused: IntCounterVec, "evenkeel_snmpv3_refused_total", ["step"];
+    /// The counters of SNMP-USER-BASED-SM-MIB (RFC 3414, section 5).
+    usm_stats: IntCounterVec, "evenkeel_usm_stats_total", ["counter"];
+    /// Reports made, which tell a sender what is wrong with its message.
+    v3_reports: IntCounter, "evenkeel_snmpv3_reports_total";
+    /// SNMP engines in memory.
+    engines: IntGauge, "evenkeel_snmp_engines";
+    /// SNMP engines learned at first sight.
+    engines_learned: IntCounter, "evenkeel_snmp_engines_learned_total";
+    /// SNMP engines that gave way to others, as the table was full.
+    engines_evicted: IntCounter, "evenkeel_snmp_engines_gave_way_total";
+    /// Traps that the rules sent on to a notification target.
+    traps_forwarded: IntCounterVec, "evenkeel_traps_forwarded_total", ["target"];
+    /// Traps that were held back, as their object was unstable already.
+    traps_suppressed: IntCounter, "evenkeel_traps_suppressed_total";
+    /// Traps that did not go on, as the same datagram had just gone on.
+    traps_doubled: IntCounter, "evenkeel_traps_forwarding_doubled_total";
+    /// Forwarded traps that a notification target was not sent, by reason.
+    forward_failed: IntCounterVec, "evenkeel_traps_forwarding_failed_total", ["target", "reason"];
+    /// Forwarded traps that went without their source address though it was asked for, by reason.
+    forward_without_source: IntCounterVec, "evenkeel_traps_forwarded_without_source_total", ["target", "reason"];
+    /// Octets that wait to be forwarded to targets that do not acknowledge.
+    forward_waiting: IntGauge, "evenkeel_forwarder_queue_bytes";
+    /// Entries of the spool written since the start.
+    spool_entries: IntCounter, "evenkeel_spool_entries_total";
+    /// Octets of the spool on the disk.
+    spool_size: IntGauge, "evenkeel_spool_size_bytes";
+    /// Octets that wait to be written to the spool.
+    spool_waiting: IntGauge, "evenkeel_spool_waiting_bytes";
+    /// How often the spool was forced to the disk.
+    spool_syncs: IntCounter, "evenkeel_spool_syncs_total";
+    /// The time that this took.
+    spool_sync_seconds: Counter, "evenkeel_spool_sync_seconds_total";
+    /// Failed attempts to write the spool.
+    spool_failures: IntCounter, "evenkeel_spool_failures_total";
+    /// Traps of the spool that an earlier run took in and that were judged again.
+    spool_replayed: IntCounter, "evenkeel_spool_replayed_total";
+    /// Entries that were deleted before a notification target had them, as the spool was too large.
+    spool_lost: IntCounterVec, "evenkeel_spool_lost_total", ["target"];
     /// Datagrams that were not taken in, by reason.
     traps_discarded: IntCounterVec, "evenkeel_traps_discarded_total", ["reason"];
     /// Datagrams that the kernel dropped before they could be read.
@@ -136,6 +187,18 @@ metrics! {
     notifications_sent: IntCounterVec, "evenkeel_notifications_sent_total", ["target"];
     /// Failed attempts to send to a notification target.
     notifications_failed: IntCounterVec, "evenkeel_notifications_failed_total", ["target"];
+    /// Notifications that a notification target has acknowledged.
+    notifications_acknowledged: IntCounterVec, "evenkeel_notifications_acknowledged_total", ["target"];
+    /// Informs that were sent again, as no answer had come.
+    notifications_retransmitted: IntCounterVec, "evenkeel_notifications_retransmitted_total", ["target"];
+    /// Informs that a notification target answered with an error.
+    notifications_refused: IntCounterVec, "evenkeel_notifications_refused_total", ["target"];
+    /// Notifications that were deleted before the notification target had them, as the journal was full.
+    notifications_lost: IntCounterVec, "evenkeel_notifications_lost_total", ["target"];
+    /// Whether a notification target can be reached (1) or not (0).
+    target_reachable: IntGaugeVec, "evenkeel_notification_target_reachable", ["target"];
+    /// Forwarded traps of the spool that a notification target has not acknowledged yet.
+    forwards_waiting: IntGaugeVec, "evenkeel_traps_forwarding_waiting", ["target"];
     /// Rows of the journal that a notification target has not been sent yet.
     notifications_waiting: IntGaugeVec, "evenkeel_notifications_waiting", ["target"];
     /// Whether the last reload of the configuration was taken (1) or refused (0).
@@ -163,6 +226,8 @@ impl Metrics {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.set_alarms(snapshot);
         inner.set_traps(snapshot);
+        inner.set_v3(&snapshot.usm, snapshot.engines);
+        inner.set_forwarding(snapshot);
         inner.set_flows(snapshot);
         inner.set_store(snapshot);
         inner.set_surroundings(around);
@@ -219,6 +284,9 @@ impl Inner {
             let taken = self.traps_taken.with_label_values(&[outcome.name()]);
             set(&taken, counters.outcomes[outcome as usize]);
         }
+        for form in Form::ALL {
+            set(&self.traps_forms.with_label_values(&[form.name()]), counters.forms[form as usize]);
+        }
         let discarded = |reason: &str, count| {
             set(&self.traps_discarded.with_label_values(&[reason]), count);
         };
@@ -232,6 +300,7 @@ impl Inner {
         self.trap_buffer.reset();
         let Some(traps) = &snapshot.traps else { return };
         discarded("queue_full", traps.queue_full.load(Ordering::Relaxed));
+        discarded("source_limit", traps.limited.load(Ordering::Relaxed));
         self.trap_waiting.set(signed(traps.waiting.load(Ordering::Relaxed) as u64));
         for socket in &traps.sockets {
             let listen = socket.local.to_string();
@@ -239,6 +308,72 @@ impl Inner {
             set(&self.trap_drops.with_label_values(&[&listen]), drops);
             let granted = signed(socket.buffer_granted as u64);
             self.trap_buffer.with_label_values(&[&listen]).set(granted);
+        }
+    }
+
+    fn set_v3(&self, stats: &UsmStats, engines: usize) {
+        let levels = ["noAuthNoPriv", "authNoPriv", "authPriv"];
+        for (level, opened) in levels.iter().zip(stats.opened) {
+            set(&self.v3_opened.with_label_values(&[level]), opened);
+        }
+        for step in Step::ALL {
+            set(&self.v3_refused.with_label_values(&[step.name()]), stats.refused(step));
+        }
+        for (counter, value) in [
+            ("usmStatsUnsupportedSecLevels", stats.unsupported_sec_levels),
+            ("usmStatsNotInTimeWindows", stats.not_in_time_windows),
+            ("usmStatsUnknownUserNames", stats.unknown_user_names),
+            ("usmStatsUnknownEngineIDs", stats.unknown_engine_ids),
+            ("usmStatsWrongDigests", stats.wrong_digests),
+            ("usmStatsDecryptionErrors", stats.decryption_errors),
+        ] {
+            set(&self.usm_stats.with_label_values(&[counter]), value);
+        }
+        set(&self.v3_reports, stats.reports);
+        self.engines.set(signed(engines as u64));
+        set(&self.engines_learned, stats.learned);
+        set(&self.engines_evicted, stats.evicted);
+    }
+
+    fn set_forwarding(&self, snapshot: &Snapshot) {
+        let counters = &snapshot.counters;
+        self.traps_forwarded.reset();
+        for (target, count) in snapshot.forward_targets.iter().zip(&counters.forwarded) {
+            set(&self.traps_forwarded.with_label_values(&[target]), *count);
+        }
+        set(&self.traps_suppressed, counters.suppressed);
+        set(&self.traps_doubled, counters.doubled);
+        set(&self.spool_replayed, counters.replayed);
+        let spool = &snapshot.spool;
+        set(&self.spool_entries, spool.entries);
+        self.spool_size.set(signed(spool.size));
+        self.spool_waiting.set(signed(spool.waiting_bytes));
+        set(&self.spool_syncs, spool.syncs);
+        self.spool_sync_seconds.reset();
+        self.spool_sync_seconds.inc_by(spool.sync_total.as_secs_f64());
+        set(&self.spool_failures, spool.failures);
+        self.spool_lost.reset();
+        for (target, lost) in &spool.lost {
+            set(&self.spool_lost.with_label_values(&[target]), *lost);
+        }
+        self.answers_waiting.set(signed(spool.waiting_answers));
+        set(&self.answers_sent, spool.answers_sent);
+        set(&self.answers_failed, spool.answers_failed);
+        self.forward_waiting.set(signed(snapshot.forwarder_waiting as u64));
+        self.forward_failed.reset();
+        self.forward_without_source.reset();
+        for target in &snapshot.forwards {
+            let failed = |reason: &str, count| {
+                set(&self.forward_failed.with_label_values(&[&*target.name, reason]), count);
+            };
+            failed("queue_full", target.dropped_queue_full);
+            failed("network", target.errors);
+            failed("port_unreachable", target.refused);
+            target.unsendable.iter().for_each(|(reason, count)| failed(reason, *count));
+            for (reason, count) in &target.without_source {
+                let labels = [&*target.name, reason];
+                set(&self.forward_without_source.with_label_values(&labels), *count);
+            }
         }
     }
 
@@ -311,14 +446,33 @@ impl Inner {
     fn set_surroundings(&self, around: &Surroundings) {
         self.reload_ok.set(around.reload_ok.into());
         self.reloaded_at.set(around.reloaded_at);
-        self.notifications_sent.reset();
-        self.notifications_failed.reset();
-        self.notifications_waiting.reset();
+        let families: [&dyn Reset; 9] = [
+            &self.notifications_sent,
+            &self.notifications_acknowledged,
+            &self.notifications_retransmitted,
+            &self.notifications_refused,
+            &self.notifications_failed,
+            &self.notifications_lost,
+            &self.notifications_waiting,
+            &self.forwards_waiting,
+            &self.target_reachable,
+        ];
+        families.iter().for_each(|family| family.clear());
         for target in &around.targets {
             let labels = [&target.name];
-            set(&self.notifications_sent.with_label_values(&labels), target.sent);
-            set(&self.notifications_failed.with_label_values(&labels), target.failed);
+            for (counter, value) in [
+                (&self.notifications_sent, target.sent),
+                (&self.notifications_acknowledged, target.acknowledged),
+                (&self.notifications_retransmitted, target.retransmitted),
+                (&self.notifications_refused, target.refused),
+                (&self.notifications_failed, target.failed),
+                (&self.notifications_lost, target.lost),
+            ] {
+                set(&counter.with_label_values(&labels), value);
+            }
             self.notifications_waiting.with_label_values(&labels).set(signed(target.lag));
+            self.forwards_waiting.with_label_values(&labels).set(signed(target.waiting_forwarded));
+            self.target_reachable.with_label_values(&labels).set(target.reachable.into());
         }
     }
 }

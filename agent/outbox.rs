@@ -1,15 +1,17 @@
-//! The journal as the outbox of notifications: each notification target is sent the rows behind
-//! its cursor.
+//! The journal as the outbox of notifications, and the spool as that of forwarded traps: each
+//! notification target is sent what is behind its cursors.
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use evenkeel_core::{alarm::AlarmEvent, time::Time};
 
 use crate::{
-    notifier::Journal,
+    notifier::{self, Found, Journal},
+    spool::{Spool, SpoolReader},
     store::{Reader, Store},
 };
 
@@ -59,5 +61,71 @@ impl Journal for Outbox {
 
     fn set_cursor(&self, target: &str, seq: u64) {
         self.store.set_cursor(target, seq);
+    }
+}
+
+/// The highest number of the spool that any notification target has had; 0 if there is none.
+pub fn last_cursor(dir: &Path) -> u64 {
+    let highest = Reader::open(dir).ok().and_then(|reader| reader.last_spool_cursor().ok());
+    highest.flatten().unwrap_or(0)
+}
+
+/// Reads the spool for the notification targets that acknowledge, and keeps their cursors through the
+/// store.
+pub struct Outspool {
+    store: Arc<Store>,
+    spool: Arc<Spool>,
+    dir: PathBuf,
+    targets: Mutex<BTreeMap<String, Place>>,
+}
+
+/// Where a target is.
+struct Place {
+    reader: SpoolReader,
+    /// The cursor as it was set in this run; the one on the disk follows within a second.
+    cursor: Option<u64>,
+}
+
+impl Outspool {
+    /// The spool `spool` with cursors in the store in `dir`.
+    pub const fn new(store: Arc<Store>, spool: Arc<Spool>, dir: PathBuf) -> Outspool {
+        Outspool { store, spool, dir, targets: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Forgets all targets but these, whose entries the spool keeps until they have them.
+    pub fn keep_targets(&self, names: &[String]) {
+        let of = |name: &String| (name.clone(), notifier::Spool::cursor(self, name).unwrap_or(0));
+        let cursors = names.iter().map(of).collect();
+        self.places().retain(|name, _| names.contains(name));
+        self.spool.set_targets(cursors);
+    }
+
+    fn places(&self) -> MutexGuard<'_, BTreeMap<String, Place>> {
+        // A reader that panicked has no more than its place wrong, and finds it again.
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at<T>(&self, target: &str, act: impl FnOnce(&mut Place) -> T) -> T {
+        let mut places = self.places();
+        let new = || Place { reader: self.spool.reader(), cursor: None };
+        act(places.entry(target.to_owned()).or_insert_with(new))
+    }
+}
+
+impl notifier::Spool for Outspool {
+    fn after(&self, number: u64, limit: usize, target: &str) -> Result<Found, String> {
+        self.at(target, |place| place.reader.after(number, limit, target))
+            .map_err(|error| error.to_string())
+    }
+
+    fn cursor(&self, target: &str) -> Option<u64> {
+        let here = self.at(target, |place| place.cursor);
+        here.or_else(|| Reader::open(&self.dir).ok()?.spool_cursor(target).ok()?)
+    }
+
+    fn set_cursor(&self, target: &str, number: u64) {
+        self.at(target, |place| place.cursor = Some(number));
+        self.store.set_spool_cursor(target, number);
+        self.spool.passed(target, number);
     }
 }

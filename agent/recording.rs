@@ -12,12 +12,12 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::{input::Input, state::State, time::Time};
+use evenkeel_core::{input::Input, state::State, time::Time, usm::LocalEngine};
 use serde::{Deserialize, Serialize};
 use tracing::error;
 
 /// The first line of a recording.
-pub const MAGIC: &[u8] = b"evenkeel recording 1\n";
+pub const MAGIC: &[u8] = b"evenkeel recording 2\n";
 
 /// A frame is a datagram and a few octets, or a configuration, or the state of all objects.
 const LONGEST_FRAME: u32 = 1 << 30;
@@ -35,6 +35,10 @@ pub struct Beginning {
     pub origin_ms: i64,
     /// The identifier of its echoes, which is in every reply.
     pub identifier: u16,
+    /// Its SNMP engine.
+    pub engine: LocalEngine,
+    /// The last number that was in the spool.
+    pub last_number: u64,
 }
 
 /// Writes a recording.
@@ -180,6 +184,12 @@ mod tests {
             now: Time::from_secs(9),
             origin_ms: 7,
             identifier: 5,
+            engine: LocalEngine {
+                id: "0x8000000001".parse().unwrap(),
+                boots: 3,
+                started: Time::from_secs(9),
+            },
+            last_number: 11,
         };
         let source = "192.0.2.1:5000".parse().unwrap();
         let inputs = [

@@ -14,8 +14,7 @@ use evenkeel_core::{
     agent::Agent,
     input::{Host, Input},
     notification::Start,
-    sender::Version,
-    usm::LocalEngine,
+    usm::{EngineId, LocalEngine},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -24,17 +23,22 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    addressees,
     clock::Clock,
     config::{Config, Problem, host::check_against_host},
     control,
-    driver::{Driver, ReplyEar, Request, TrapEar},
-    ear::{self, EarSocket, Limits, icmp, udp},
+    doors::TrapSockets,
+    driver::{Driver, Parts, Reload, ReplyEar, Request},
+    ear::{self, Limits, icmp},
+    forwarder::{self, Forwarder},
     host,
     hub::Hub,
     metrics::Metrics,
-    notifier::{Identity, Notifier, Target},
-    outbox::Outbox,
+    notifier::{Notifier, Surroundings},
+    onward::Onward,
+    outbox::{self, Outbox, Outspool},
     recording::{Beginning, Recorder},
+    spool::{self, AnswerSockets, Recovered, Spool},
     store::{self, Retention, Store},
     web,
 };
@@ -89,24 +93,43 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
 
     hold_against_host(&config).await?;
-    let (mut sockets, traps) = TrapSockets::open(&config, &TrapSockets(Vec::new()))?;
+    let answers = AnswerSockets::default();
+    let (sockets, traps) = TrapSockets::open(&config, &TrapSockets::default(), &answers)?;
     let reading = Clock::both();
     let now = store::Now {
         moment: store::Moment { mono: reading.time, wall: reading.wall_time() },
         boot_id: store::boot_id().context("cannot tell this boot from others")?,
     };
-    let retention = Retention { keep: config.journal.keep, ..Retention::default() };
+    let retention = Retention {
+        keep: config.journal.keep,
+        rows: Retention::default().rows.min(config.journal.max_rows),
+        most_rows: config.journal.max_rows,
+    };
     let (store, restored) =
         Store::open(&state_dir, &now, retention, config.agent.engine_id.as_ref())
             .with_context(|| format!("cannot use the state directory {}", state_dir.display()))?;
-    for problem in &restored.problems {
+    let (id, boots) = restored.engine.clone();
+    let engine_id = id.clone();
+    let engine = LocalEngine { id, boots, started: reading.time };
+    let spool_dir = state_dir.join(spool::DIRECTORY);
+    let (spool, recovered) = Spool::open(&spool_dir, config.spool.max_size, answers.clone(), &now)
+        .with_context(|| format!("cannot use the spool {}", spool_dir.display()))?;
+    for problem in restored.problems.iter().chain(&recovered.problems) {
         error!("{problem}");
+        problems.push(problem.clone());
     }
-    problems.extend(restored.problems.iter().cloned());
-    let store = Arc::new(store);
+    let (store, spool) = (Arc::new(store), Arc::new(spool));
+    // Were the spool deleted, a number that a target has had must not come again.
+    let last_number = recovered.last.max(restored.heeded).max(outbox::last_cursor(&state_dir));
+    let root = &config.notifications.root_oid;
+    let targets = addressees::forwarded(&config);
+    let forwarder = Forwarder::start(targets, root, engine.clone(), forwarder::MAX_WAITING)?;
 
     let seed = RandomState::new().hash_one(std::process::id());
     let identifier = (seed >> 48) as u16;
+    let settings = addressees::settings(&config, &engine.id);
+    let onward =
+        Onward::new(spool.clone(), Arc::new(forwarder), answers.clone(), &settings.forwarding);
     let recorder = match &config.agent.record {
         None => None,
         Some(record) => {
@@ -116,22 +139,26 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
                 now: reading.time,
                 origin_ms: Clock::wall_origin_ms(),
                 identifier,
+                engine: engine.clone(),
+                last_number,
             };
             let mut recorder = Recorder::create(record, &beginning)
                 .with_context(|| format!("cannot record to {}", record.display()))?;
-            let settings = Box::new(config.core.clone());
+            let settings = Box::new(settings.clone());
             recorder.record(&Input::Settings { settings, now: reading.time });
             Some(recorder)
         }
     };
-    let (id, boots) = restored.engine.clone();
-    let local = LocalEngine { id, boots, started: reading.time };
-    let mut agent = Agent::new(config.core.clone(), local, seed, identifier);
+    let mut agent = Agent::new(settings, engine.clone(), seed, identifier);
     agent.handle(&Input::WallClock { origin_ms: Clock::wall_origin_ms() });
     let (alarms, records) = (restored.state.alarms.len(), restored.state.records.len());
     let left_out = agent.restore(restored.state, restored.deaf, reading.time);
+    let mut recorder = recorder;
+    agent.set_spool(last_number + 1);
+    let replayed = replay(&mut agent, recorder.as_mut(), &recovered, restored.heeded)?;
     if !restored.first_start {
-        info!(alarms, records, clean = restored.clean, "went on from the last run");
+        let clean = restored.clean;
+        info!(alarms, records, replayed, clean, "went on from the last run");
     }
     if left_out > 0 {
         warn!("{left_out} systems and interfaces of the last run have no place: max_objects");
@@ -148,33 +175,58 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
 
     let name = config.agent.name();
     let (requests, asked) = mpsc::channel(REQUESTS);
-    let outbox = Arc::new(Outbox::new(store.clone(), state_dir.clone()));
-    let root = config.notifications.root_oid.clone();
     warn_of_playpen(&config);
     let start = if restored.first_start { Start::Cold } else { Start::Warm };
-    let identity = Identity { root, agent_name: name.clone(), started };
-    let notifier = Notifier::new(outbox, store.committed(), identity, targets(&config), start);
-    store.keep_targets(names(&config));
+    let (reach, reached) = mpsc::unbounded_channel();
+    let outspool = Arc::new(Outspool::new(store.clone(), spool.clone(), state_dir.clone()));
+    let around = Surroundings {
+        journal: Arc::new(Outbox::new(store.clone(), state_dir.clone())),
+        committed: store.committed(),
+        spool: outspool.clone(),
+        spooled: spool.safe(),
+        identity: Arc::new(addressees::identity(&config, engine)),
+        reach,
+    };
+    let notifier = Notifier::new(around, addressees::notified(&config), start);
+    store.keep_targets(addressees::names(&config));
+    outspool.keep_targets(&addressees::acknowledging(&config));
     let hub = Hub::new(requests, Metrics::new()?, notifier, name, started, problems);
 
     let control_path = config.agent.control_socket();
     let control = control::bind(&control_path)?;
     tokio::spawn(control::serve(control, hub.clone()));
     let (replies, host_view) = replies.unzip();
-    let driver = Driver::new(agent, traps, replies, host_view, store.clone(), recorder);
-    let driving = tokio::spawn(driver.run(asked));
+    let parts = Parts {
+        traps,
+        replies,
+        host_view,
+        store: store.clone(),
+        spool: spool.clone(),
+        onward,
+        reach: reached,
+        recorder,
+    };
+    let driving = tokio::spawn(Driver::new(agent, parts).run(asked));
     if config.web.enabled {
         let listener = web::bind(config.web.listen).await?;
         tokio::spawn(web::serve(listener, hub.clone()));
     }
     say_what_it_does(&config, path.as_deref(), &state_dir);
 
+    let mut running = Running {
+        sockets,
+        answers,
+        engine: engine_id,
+        hub: hub.clone(),
+        store: store.clone(),
+        outspool,
+    };
     let mut config = config;
     let mut driving = std::pin::pin!(driving);
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                match reload(&mut config, &mut sockets, path.as_deref(), &hub, &store).await {
+                match running.reload(&mut config, path.as_deref()).await {
                     Ok(()) => {
                         hub.reloaded(true);
                         info!("the configuration was loaded again and is in force");
@@ -202,47 +254,86 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let last = tokio::time::timeout(LAST_CALL, last).await??;
     hub.notifier().settle();
     let _ = std::fs::remove_file(&control_path);
-    tokio::task::spawn_blocking(move || store.close(last)).await??;
+    // The spool first: what it answers is then heeded by the records that the store writes last.
+    tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
+        let spooled = spool.close().context("the spool was not closed in order");
+        store.close(last)?;
+        spooled
+    })
+    .await??;
     Ok(())
 }
 
-/// Loads the configuration again. Whatever is wrong with it, the one before stays in force.
-async fn reload(
-    config: &mut Config,
-    sockets: &mut TrapSockets,
-    path: Option<&Path>,
-    hub: &Hub,
-    store: &Store,
-) -> anyhow::Result<()> {
-    let (new, warnings) =
-        Config::load_or_default(path).map_err(|errors| anyhow::anyhow!("\n{errors}"))?;
-    log(&warnings);
-    let fixed = |config: &Config| {
-        (
-            config.agent.clone(),
-            config.web.clone(),
-            config.notifications.root_oid.clone(),
-            config.journal.clone(),
-        )
-    };
-    if fixed(&new) != fixed(config) {
-        warn!("[agent], [web], [journal] and root_oid take hold at the next start");
+/// Judges again what an earlier run had spooled and its records may not have (TRAP-5). Returns how many
+/// traps that were.
+fn replay(
+    agent: &mut Agent,
+    mut recorder: Option<&mut Recorder>,
+    recovered: &Recovered,
+    heeded: u64,
+) -> anyhow::Result<u64> {
+    let mut replayed = 0;
+    for taken in recovered.entries_after(heeded) {
+        let taken = taken.context("the spool cannot be read")?;
+        let input = Input::Replayed(Box::new(taken));
+        if let Some(recorder) = &mut recorder {
+            recorder.record(&input);
+        }
+        agent.handle(&input);
+        replayed += 1;
     }
-    hold_against_host(&new).await?;
-    let traps = if new.traps == config.traps {
-        None
-    } else {
-        let (opened, ear) = TrapSockets::open(&new, sockets)?;
-        *sockets = opened;
-        Some(ear)
-    };
-    let (answer, done) = oneshot::channel();
-    hub.ask(Request::Reload(Box::new(new.core.clone()), traps, answer)).await?;
-    done.await?;
-    hub.notifier().set_targets(targets(&new));
-    store.keep_targets(names(&new));
-    *config = new;
-    Ok(())
+    Ok(replayed)
+}
+
+/// What a reload needs of what runs.
+struct Running {
+    sockets: TrapSockets,
+    answers: AnswerSockets,
+    engine: EngineId,
+    hub: Arc<Hub>,
+    store: Arc<Store>,
+    outspool: Arc<Outspool>,
+}
+
+impl Running {
+    /// Loads the configuration again. Whatever is wrong with it, the one before stays in force.
+    async fn reload(&mut self, config: &mut Config, path: Option<&Path>) -> anyhow::Result<()> {
+        let (new, warnings) =
+            Config::load_or_default(path).map_err(|errors| anyhow::anyhow!("\n{errors}"))?;
+        log(&warnings);
+        let fixed = |config: &Config| {
+            (
+                config.agent.clone(),
+                config.web.clone(),
+                config.notifications.root_oid.clone(),
+                config.spool.clone(),
+                config.journal.clone(),
+            )
+        };
+        if fixed(&new) != fixed(config) {
+            warn!("[agent], [web], [spool], [journal] and root_oid take hold at the next start");
+        }
+        hold_against_host(&new).await?;
+        let forwards = addressees::forwarded(&new);
+        Forwarder::may_serve(&forwards)?;
+        let traps = if new.traps == config.traps {
+            None
+        } else {
+            let (opened, ear) = TrapSockets::open(&new, &self.sockets, &self.answers)?;
+            self.sockets = opened;
+            Some(ear)
+        };
+        let settings = addressees::settings(&new, &self.engine);
+        let (answer, done) = oneshot::channel();
+        let reload = Box::new(Reload { settings, traps, forwards });
+        self.hub.ask(Request::Reload(reload, answer)).await?;
+        done.await??;
+        self.hub.notifier().set_targets(addressees::notified(&new));
+        self.store.keep_targets(addressees::names(&new));
+        self.outspool.keep_targets(&addressees::acknowledging(&new));
+        *config = new;
+        Ok(())
+    }
 }
 
 /// SUBN-11: what cannot work on this host is refused, such as a polling target that is one of its own
@@ -257,55 +348,6 @@ async fn hold_against_host(config: &Config) -> anyhow::Result<()> {
             let lines: Vec<String> = errors.iter().map(Problem::headline).collect();
             anyhow::bail!("the configuration is refused\n{}", lines.join("\n"))
         }
-    }
-}
-
-/// The trap sockets, held for as long as they are configured: an ear that is replaced reads on
-/// another handle of the same socket, so that no trap is lost between the two.
-struct TrapSockets(Vec<EarSocket>);
-
-impl TrapSockets {
-    /// Opens what is configured and not among `held`, and begins to listen on all of it.
-    fn open(config: &Config, held: &TrapSockets) -> anyhow::Result<(TrapSockets, TrapEar)> {
-        let buffer = usize::try_from(config.traps.receive_buffer).unwrap_or(usize::MAX);
-        let mut sockets = Vec::new();
-        for &address in &config.traps.listen {
-            let same =
-                |socket: &&EarSocket| socket.local() == address && socket.buffer_asked() == buffer;
-            let opened = match held.0.iter().find(same) {
-                Some(held) => held.try_clone()?,
-                None => match udp::open(address, buffer) {
-                    Ok(socket) => socket,
-                    // A host without IPv6 is no reason not to start with what nobody configured.
-                    Err(missing) if config.traps.listen_is_default && address.is_ipv6() => {
-                        warn!("{missing:#}");
-                        continue;
-                    }
-                    Err(failed) => return Err(failed.into()),
-                },
-            };
-            if opened.buffer_granted() < opened.buffer_asked() {
-                warn!(
-                    "{address}: the kernel grants a receive buffer of {} octets of the {} asked \
-                     for; give the agent CAP_NET_ADMIN, or raise net.core.rmem_max",
-                    opened.buffer_granted(),
-                    opened.buffer_asked(),
-                );
-            }
-            sockets.push(opened);
-        }
-        let handles: io::Result<Vec<EarSocket>> =
-            sockets.iter().map(EarSocket::try_clone).collect();
-        let max_waiting = usize::try_from(config.traps.max_waiting).unwrap_or(usize::MAX);
-        let (sender, batches) = mpsc::unbounded_channel();
-        let ear = ear::spawn(
-            "traps",
-            handles?,
-            sender,
-            Limits { max_waiting, sources: Some(config.traps.limits.clone()), ..Limits::default() },
-        )
-        .context("cannot start the thread that reads traps")?;
-        Ok((TrapSockets(sockets), TrapEar { ear, batches }))
     }
 }
 
@@ -335,29 +377,6 @@ fn warn_of_playpen(config: &Config) {
     }
 }
 
-fn targets(config: &Config) -> Vec<Target> {
-    let targets = config.notifications.targets.iter();
-    targets
-        .map(|target| Target {
-            name: target.name.clone(),
-            address: target.address,
-            community: community(&target.destination.version),
-        })
-        .collect()
-}
-
-/// The community that a target is sent; SNMPv3 has none.
-fn community(version: &Version) -> Vec<u8> {
-    match version {
-        Version::V1 { community } | Version::V2c { community } => community.clone(),
-        Version::V3 { .. } => Vec::new(),
-    }
-}
-
-fn names(config: &Config) -> Vec<String> {
-    config.notifications.targets.iter().map(|target| target.name.clone()).collect()
-}
-
 /// What someone who has just started it wants to know.
 fn say_what_it_does(config: &Config, path: Option<&Path>, state_dir: &Path) {
     match path {
@@ -370,6 +389,10 @@ fn say_what_it_does(config: &Config, path: Option<&Path>, state_dir: &Path) {
     // TRAP-3: with nothing configured, only loopback senders are accepted.
     if config.core.access == evenkeel_core::settings::Access::default() {
         info!("no community is configured, so only traps from this host's loopback are taken in");
+    }
+    let users = config.core.access.users.len();
+    if users > 0 {
+        info!(users, "SNMPv3 is taken in from the configured users");
     }
     match (config.core.subnets.subnets.len(), config.core.subnets.watch_gateways) {
         (0, false) => info!("no subnet is polled, as none is configured"),

@@ -16,9 +16,10 @@ use evenkeel_core::{
     plan::FlowKey,
     subnets::{FlowCounters, SubnetView},
     time::{Time, WallTime},
+    usm::{LocalEngine, UsmStats},
 };
 
-use crate::{ear::EarStats, store};
+use crate::{ear::EarStats, forwarder::ForwardStats, spool, store};
 
 /// How much is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,32 @@ pub struct Snapshot {
     pub discarded_replies: BTreeMap<&'static str, u64>,
     /// How the store fares.
     pub store: store::Stats,
+    /// How the spool fares.
+    pub spool: spool::Stats,
+    /// How the forwarder's targets fare.
+    pub forwards: Vec<ForwardStats>,
+    /// Octets that wait for the forwarder.
+    pub forwarder_waiting: usize,
+    /// The names of all notification targets, in the order of [`Counters::forwarded`].
+    pub forward_targets: Vec<String>,
+    /// What became of messages of SNMPv3.
+    pub usm: UsmStats,
+    /// SNMP engines in memory.
+    pub engines: usize,
+    /// Our own SNMP engine.
+    pub local_engine: LocalEngine,
+}
+
+/// What the driver knows beside the core.
+pub struct Around {
+    /// ICMP messages that were no answer, by reason.
+    pub discarded_replies: BTreeMap<&'static str, u64>,
+    /// How the store fares.
+    pub store: store::Stats,
+    /// How the spool fares.
+    pub spool: spool::Stats,
+    /// How the forwarder's targets fare, and the octets that wait.
+    pub forwards: (Vec<ForwardStats>, usize),
 }
 
 /// An unstable object, with ages instead of moments.
@@ -96,6 +123,12 @@ pub struct FlowCopy {
 }
 
 impl Snapshot {
+    /// How many traps the rules have sent on to a notification target.
+    pub fn forwarded_to(&self, target: &str) -> u64 {
+        let place = self.forward_targets.iter().position(|name| name == target);
+        place.and_then(|place| self.counters.forwarded.get(place).copied()).unwrap_or(0)
+    }
+
     /// Copies it.
     pub fn take(
         detail: Detail,
@@ -103,9 +136,11 @@ impl Snapshot {
         now: Time,
         traps: Option<Arc<EarStats>>,
         replies: Option<Arc<EarStats>>,
-        discarded_replies: BTreeMap<&'static str, u64>,
-        store: store::Stats,
+        around: Around,
     ) -> Snapshot {
+        let Around { discarded_replies, store, spool, forwards } = around;
+        let (forwards, forwarder_waiting) = forwards;
+        let forward_targets = &agent.settings().forwarding.targets;
         let instability = agent.instability();
         let alarms = match detail.alarms {
             0 => Vec::new(),
@@ -156,6 +191,13 @@ impl Snapshot {
             replies,
             discarded_replies,
             store,
+            spool,
+            forwards,
+            forwarder_waiting,
+            forward_targets: forward_targets.iter().map(|target| target.name.clone()).collect(),
+            usm: agent.usm().stats().clone(),
+            engines: agent.usm().engines(),
+            local_engine: agent.usm().local().clone(),
         }
     }
 }

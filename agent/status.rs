@@ -2,12 +2,13 @@
 //!
 //! The JSON is versioned by `schema`: fields may be added, none changes its meaning.
 
-use std::{fmt::Write as _, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering, time::Duration};
 
 use evenkeel_core::{
     alarm::{Alarm, Object},
     flow::FlowState,
     time::{Pretty, WallTime},
+    usm::Step,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,45 @@ pub struct AgentStatus {
     pub discarded: u64,
     /// Systems and interfaces in memory.
     pub objects: u64,
+    /// Our own SNMP engine: its ID and how often it was started.
+    pub engine: EngineStatus,
+    /// Informs that were answered, and those that wait to be safe first.
+    pub informs: InformStatus,
+    /// SNMPv3: what was taken in and what failed.
+    pub snmpv3: SnmpV3Status,
+}
+
+/// Our own SNMP engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EngineStatus {
+    /// snmpEngineID, in hexadecimal.
+    pub id: String,
+    /// snmpEngineBoots.
+    pub boots: u32,
+}
+
+/// Informs received.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InformStatus {
+    /// Informs taken in, those that were sent again too.
+    pub taken: u64,
+    /// Answers that wait until what they answer is safe on the disk.
+    pub waiting: u64,
+    /// The last number that is safe in the spool.
+    pub spooled: u64,
+    /// Octets of the spool on the disk.
+    pub spool_bytes: u64,
+}
+
+/// Messages of SNMPv3.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnmpV3Status {
+    /// Messages that were authentic and readable.
+    pub opened: u64,
+    /// Messages that were refused, by the step that they failed at.
+    pub refused: BTreeMap<String, u64>,
+    /// Engines in memory.
+    pub engines: u64,
 }
 
 /// One trap socket.
@@ -163,12 +203,24 @@ pub struct TargetStatus {
     pub name: String,
     /// Its address.
     pub address: String,
-    /// Notifications sent.
+    /// How it is spoken to, as in `v3 authPriv inform`.
+    pub form: String,
+    /// It does not count as unreachable.
+    pub reachable: bool,
+    /// Datagrams sent by the notifier, repeats included.
     pub sent: u64,
+    /// Informs that it acknowledged.
+    pub acknowledged: u64,
     /// Failed attempts.
     pub failed: u64,
-    /// What waits.
+    /// What it will never be sent, as it was deleted or can't be said in its form.
+    pub lost: u64,
+    /// Alarms that wait.
     pub waiting: u64,
+    /// Traps that the rules sent on to it.
+    pub forwarded: u64,
+    /// Forwarded traps of the spool that wait for it.
+    pub forwarded_waiting: u64,
     /// The latest error, while it lasts.
     pub last_error: Option<String>,
 }
@@ -192,10 +244,22 @@ impl Status {
     /// The document of one moment.
     pub fn new(snapshot: &Snapshot, about: About) -> Status {
         let counters = &snapshot.counters;
-        let discarded = counters.malformed.iter().chain(&counters.refused).sum();
+        let usm = &snapshot.usm;
+        // What is malformed in an SNMPv3 message is among its steps.
+        let errors = Step::ALL.into_iter().filter(|step| step.is_error());
+        let refused: BTreeMap<String, u64> = errors
+            .map(|step| (step.name().to_owned(), usm.refused(step)))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let discarded = counters.malformed.iter().chain(&counters.refused).sum::<u64>()
+            + refused.values().sum::<u64>();
         let mut problems = about.problems;
         if let Some(error) = &snapshot.store.failing {
             problems.push(format!("the journal cannot be written: {error}"));
+        }
+        if let Some(error) = &snapshot.spool.failing {
+            problems
+                .push(format!("the spool cannot be written, so no inform is answered: {error}"));
         }
         let listens = snapshot.traps.iter().flat_map(|traps| &traps.sockets);
         Status {
@@ -218,6 +282,21 @@ impl Status {
                 datagrams: counters.datagrams,
                 discarded,
                 objects: snapshot.objects as u64,
+                engine: EngineStatus {
+                    id: snapshot.local_engine.id.to_string(),
+                    boots: snapshot.local_engine.boots,
+                },
+                informs: InformStatus {
+                    taken: counters.informs,
+                    waiting: snapshot.spool.waiting_answers,
+                    spooled: snapshot.spool.safe,
+                    spool_bytes: snapshot.spool.size,
+                },
+                snmpv3: SnmpV3Status {
+                    opened: usm.opened.iter().sum(),
+                    refused,
+                    engines: snapshot.engines as u64,
+                },
             },
             alarms_active: snapshot.active.iter().sum(),
             alarms: snapshot.alarms.iter().map(AlarmStatus::new).collect(),
@@ -278,11 +357,17 @@ impl Status {
                 .targets
                 .into_iter()
                 .map(|target| TargetStatus {
+                    forwarded: snapshot.forwarded_to(&target.name),
                     name: target.name,
                     address: target.address.to_string(),
+                    form: target.form,
+                    reachable: target.reachable,
                     sent: target.sent,
+                    acknowledged: target.acknowledged,
                     failed: target.failed,
+                    lost: target.lost,
                     waiting: target.lag,
+                    forwarded_waiting: target.waiting_forwarded,
                     last_error: target.last_error,
                 })
                 .collect(),
@@ -318,6 +403,20 @@ impl Status {
         }
         let (datagrams, discarded, objects) = (agent.datagrams, agent.discarded, agent.objects);
         writeln!(out, "  {datagrams} datagrams, {discarded} not taken in, {objects} objects")?;
+        let EngineStatus { id, boots } = &agent.engine;
+        writeln!(out, "  SNMP engine {id}, started {boots} times")?;
+        if agent.informs.taken > 0 {
+            let InformStatus { taken, waiting, .. } = &agent.informs;
+            writeln!(out, "  {taken} informs taken in, {waiting} wait to be answered")?;
+        }
+        if agent.snmpv3.opened > 0 || !agent.snmpv3.refused.is_empty() {
+            let SnmpV3Status { opened, refused, engines } = &agent.snmpv3;
+            write!(out, "  SNMPv3: {opened} taken in, {engines} engines")?;
+            for (step, count) in refused {
+                write!(out, ", {count} {step}")?;
+            }
+            writeln!(out)?;
+        }
         writeln!(out, "\nALARMS  {} active", self.alarms_active)?;
         for alarm in &self.alarms {
             let AlarmStatus { severity, raised_at, text, .. } = alarm;
@@ -361,8 +460,21 @@ impl Status {
             writeln!(out, "\nNOTIFICATION TARGETS")?;
         }
         for target in &self.notification_targets {
-            let TargetStatus { name, address, sent, waiting, .. } = target;
-            write!(out, "  {name:<12} {address}  {sent} sent, {waiting} waiting")?;
+            let TargetStatus { name, address, form, sent, waiting, .. } = target;
+            let reachable = if target.reachable { "" } else { "  UNREACHABLE" };
+            write!(
+                out,
+                "  {name:<12} {address}  {form}{reachable}  {sent} sent, {waiting} waiting"
+            )?;
+            if target.forwarded > 0 {
+                write!(out, ", {} traps forwarded", target.forwarded)?;
+            }
+            if target.forwarded_waiting > 0 {
+                write!(out, " ({} waiting)", target.forwarded_waiting)?;
+            }
+            if target.lost > 0 {
+                write!(out, ", {} LOST", target.lost)?;
+            }
             match &target.last_error {
                 Some(error) => writeln!(out, "  ({error})")?,
                 None => writeln!(out)?,

@@ -259,7 +259,7 @@ pub struct Spool {
 
 impl Default for Spool {
     fn default() -> Spool {
-        Spool { max_size: 1 << 30 }
+        Spool { max_size: crate::spool::DEFAULT_MAX_SIZE }
     }
 }
 

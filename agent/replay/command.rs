@@ -22,7 +22,7 @@ use super::pcap;
 use crate::{
     cli::{Format, Replay},
     config::Config,
-    recording::{MAGIC, Recording},
+    recording::{Beginning, MAGIC, Recording},
     status, trap_view,
 };
 
@@ -82,9 +82,11 @@ fn replay_recording<W: Write>(
     };
     let keep_recorded = configured.is_none() && !overrides(asked);
     let settings = with_overrides(asked, configured.unwrap_or(recorded))?;
-    let mut run = Run::new(asked, settings, beginning.identifier, beginning.now, out);
-    run.agent.handle(&Input::WallClock { origin_ms: beginning.origin_ms });
-    run.agent.restore(beginning.state, beginning.deaf, beginning.now);
+    let Beginning { state, deaf, now, origin_ms, identifier, engine, last_number } = beginning;
+    let mut run = Run::new(asked, settings, engine, identifier, now, out);
+    run.agent.set_spool(last_number + 1);
+    run.agent.handle(&Input::WallClock { origin_ms });
+    run.agent.restore(state, deaf, now);
     run.drain()?;
     while let Some(input) = recording.next()? {
         match &input {
@@ -118,7 +120,8 @@ fn replay_capture<W: Write>(
         },
         ..Settings::default()
     });
-    let mut run = Run::new(asked, with_overrides(asked, settings)?, 0, BEGINNING, out);
+    let mut run =
+        Run::new(asked, with_overrides(asked, settings)?, no_engine(BEGINNING), 0, BEGINNING, out);
     let mut wall_set = false;
     let mut failed = None;
     let summary = pcap::read(&asked.file, &asked.port, |captured| {
@@ -210,9 +213,16 @@ struct Run<W> {
 }
 
 impl<W: Write> Run<W> {
-    fn new(asked: &Replay, settings: Settings, identifier: u16, begin: Time, out: W) -> Run<W> {
+    fn new(
+        asked: &Replay,
+        settings: Settings,
+        engine: LocalEngine,
+        identifier: u16,
+        begin: Time,
+        out: W,
+    ) -> Run<W> {
         Run {
-            agent: Agent::new(settings, no_engine(begin), 0, identifier),
+            agent: Agent::new(settings, engine, 0, identifier),
             begin,
             now: begin,
             out,

@@ -28,6 +28,7 @@ use crate::config::{
     secret::{self, Keys},
     units::{self, Wrong},
 };
+use crate::notifier::Target;
 
 /// Forwarding tells targets apart by the bits of a word.
 const MOST_TARGETS: usize = 64;
@@ -184,11 +185,11 @@ fn target(
         name,
         address,
         destination: Destination { version, confirmed: inform },
-        timeout: timeout.unwrap_or(Duration::from_secs(2)),
-        retries: retries.and_then(|retries| u8::try_from(retries).ok()).unwrap_or(3),
-        rate: rate.unwrap_or(500),
-        burst: burst.unwrap_or(50),
-        window: window.and_then(|window| u16::try_from(window).ok()).unwrap_or(8),
+        timeout: timeout.unwrap_or(Target::TIMEOUT),
+        retries: retries.and_then(|retries| u8::try_from(retries).ok()).unwrap_or(Target::RETRIES),
+        rate: rate.unwrap_or(Target::RATE),
+        burst: burst.unwrap_or(Target::BURST),
+        window: window.and_then(|window| u16::try_from(window).ok()).unwrap_or(Target::WINDOW),
         alarms,
         kinds,
         least_severity: least_severity.unwrap_or(Severity::Warning),

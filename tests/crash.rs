@@ -57,6 +57,7 @@ watch_gateways = false
 name = "nms"
 address = "{NMS}"
 community = "public"
+forward = false
 "#
     )
 }

@@ -6,7 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{Device, Lab, Nms, Sink, Trap, check, expect, output, wait_until, wire};
+use tempfile::TempDir;
+
+use crate::common::{
+    Device, Lab, Nms, Sink, Trap, check, expect, output,
+    stack::{self, NetSnmp, User},
+    tshark::Capture,
+    wait_until, wire,
+};
 
 /// Sends a raise of our MIB by net-snmp, with an id and an object.
 fn raise(command: &mut Command, to: &str, id: &str, object: &str) {
@@ -71,6 +78,44 @@ fn net_snmp_reads_the_traps_that_are_written_by_hand() {
     let traps = traps();
     assert!(traps[0].ends_with("IF-MIB::linkDown\tIF-MIB::ifIndex.300 = 300"), "{traps:?}");
     assert!(traps[1].ends_with("SNMPv2-MIB::warmStart"), "{traps:?}");
+}
+
+#[test]
+fn tshark_reads_what_net_snmp_encrypts_and_complains_of_an_altered_octet() {
+    let lab = Lab::new();
+    let ns = lab.namespace("tshark");
+    let directory = TempDir::with_prefix("ek-snmp-").expect("a temporary directory");
+    let net_snmp = NetSnmp::new(&ns, "127.0.0.1:11162", directory.path());
+    let socket = ns.inside(|| UdpSocket::bind("127.0.0.1:11162")).expect("a free port");
+    socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time");
+    let users = ["DES", "AES"].map(|privacy| User::new(Some("SHA-256"), Some(privacy)));
+    let more = stack::AUTH.map(|auth| User::new(Some(auth), None));
+    let users: Vec<User> = users.into_iter().chain(more).collect();
+
+    let capture = Capture::start(&ns, "lo", "udp port 11162");
+    let mut buffer = [0; 2048];
+    let mut last = Vec::new();
+    for user in &users {
+        let result = net_snmp.trap(&user.options(), 4);
+        assert!(result.status.success(), "{user:?}: {result:?}");
+        let length = socket.recv(&mut buffer).expect("what was sent");
+        last = buffer[..length].to_vec();
+    }
+    assert!(net_snmp.v1("127.0.0.9", 4).status.success());
+    assert!(net_snmp.trap(&stack::v2c(), 4).status.success());
+    *last.last_mut().expect("a message") ^= 1;
+    ns.inside(|| UdpSocket::bind("127.0.0.1:0"))
+        .and_then(|sender| sender.send_to(&last, "127.0.0.1:11162"))
+        .expect("loopback");
+
+    let frames = capture.decode(&[11162], &users);
+    assert_eq!(frames.len(), users.len() + 3, "{frames:?}");
+    let (altered, good) = frames.split_last().expect("frames");
+    for frame in good {
+        assert_eq!(frame.complaints, "", "{frame:?}");
+        assert!(frame.names.contains("1.3.6.1.2.1.2.2.1.1.4"), "{frame:?}");
+    }
+    assert_ne!(altered.complaints, "", "{altered:?}");
 }
 
 #[test]

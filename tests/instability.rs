@@ -40,7 +40,7 @@ community = "public"
 }
 
 /// A namespace with an NMS and an agent of this configuration in it.
-fn start<'a>(ns: &'a Ns, instability: &str) -> (Nms, Agent<'a>) {
+fn start<'a>(ns: &'a Ns, instability: &str) -> (Nms<'a>, Agent<'a>) {
     let nms = Nms::start(ns, "udp:127.0.0.1:11162");
     (nms, Agent::start(ns, &configuration(instability)))
 }

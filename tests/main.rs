@@ -7,8 +7,12 @@
 mod cli;
 mod common;
 mod crash;
+mod fuzz_seeds;
 mod harness;
+mod informs;
 mod instability;
 mod mib;
+mod notifications;
 mod replay;
+mod snmpv3;
 mod subnets;

@@ -43,7 +43,7 @@ watch_gateways = false
 }
 
 /// An NMS and an agent with this many flows, all of them up.
-fn start<'a>(host: &'a Ns, targets: &[(&str, &str)]) -> (Nms, Agent<'a>) {
+fn start<'a>(host: &'a Ns, targets: &[(&str, &str)]) -> (Nms<'a>, Agent<'a>) {
     let nms = Nms::start(host, "udp:127.0.0.1:11162");
     let agent = Agent::start(host, &configuration(targets));
     all_up(&agent, targets.len());

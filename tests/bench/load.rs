@@ -14,7 +14,7 @@ pub const SYSTEMS: u32 = 1000;
 pub const INTERFACES: u32 = 10;
 
 /// Datagrams for each system call: more gains nothing.
-const BATCH: usize = 64;
+pub const BATCH: usize = 64;
 
 /// Room for one IP_PKTINFO, aligned as a control message must be.
 #[repr(C, align(8))]
@@ -70,41 +70,51 @@ impl Load {
 
     /// One sendmmsg of the next `batch` datagrams.
     fn send(&mut self, port: u16, batch: usize) {
-        let mut to = sockaddr(u32::from_be_bytes([127, 0, 0, 1]), port);
-        let mut controls = [Control([0; 64]); BATCH];
-        let mut parts = Vec::with_capacity(batch);
-        let next = self.datagrams.iter_mut().zip(&mut controls).take(batch);
-        for (number, (datagram, control)) in (self.sent..).zip(next) {
-            put_source(control, datagram.set(number));
-            let bytes = &mut datagram.bytes;
-            parts.push(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() });
-        }
-        let mut messages: Vec<libc::mmsghdr> = (0..batch)
-            .map(|at| {
-                // SAFETY: all zero is a valid value of this plain C structure.
-                let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
-                message.msg_hdr.msg_name = (&raw mut to).cast();
-                message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
-                message.msg_hdr.msg_iov = &raw mut parts[at];
-                message.msg_hdr.msg_iovlen = 1;
-                message.msg_hdr.msg_control = controls[at].0.as_mut_ptr().cast();
-                message.msg_hdr.msg_controllen = control_space();
-                message
-            })
+        let next = self.datagrams.iter_mut().take(batch);
+        let batch: Vec<(u32, &[u8])> = (self.sent..)
+            .zip(next)
+            .map(|(number, datagram)| (datagram.set(number), &datagram.bytes[..]))
             .collect();
-        let mut done = 0;
-        while done < batch {
-            let rest = &mut messages[done..];
-            // SAFETY: every pointer in `rest` is to memory that lives until the end of this
-            // function, with the lengths given.
-            let sent = unsafe {
-                let fd = self.socket.as_raw_fd();
-                libc::sendmmsg(fd, rest.as_mut_ptr(), rest.len() as u32, 0)
-            };
-            assert!(sent > 0, "sendmmsg: {}", io::Error::last_os_error());
-            done += sent as usize;
-        }
-        self.sent += batch as u64;
+        send_all(&self.socket, port, &batch);
+        self.sent += batch.len() as u64;
+    }
+}
+
+/// Sends at most [`BATCH`] datagrams, each from its source address, to a port of 127.0.0.1 with one
+/// system call.
+pub fn send_all(socket: &UdpSocket, port: u16, datagrams: &[(u32, &[u8])]) {
+    let batch = datagrams.len();
+    let mut to = sockaddr(u32::from_be_bytes([127, 0, 0, 1]), port);
+    let mut controls = [Control([0; 64]); BATCH];
+    let mut parts = Vec::with_capacity(batch);
+    for ((source, bytes), control) in datagrams.iter().zip(&mut controls) {
+        put_source(control, *source);
+        // The kernel only reads what it is to send.
+        let base = bytes.as_ptr().cast_mut().cast();
+        parts.push(libc::iovec { iov_base: base, iov_len: bytes.len() });
+    }
+    let mut messages: Vec<libc::mmsghdr> = (0..batch)
+        .map(|at| {
+            // SAFETY: all zero is a valid value of this plain C structure.
+            let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+            message.msg_hdr.msg_name = (&raw mut to).cast();
+            message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
+            message.msg_hdr.msg_iov = &raw mut parts[at];
+            message.msg_hdr.msg_iovlen = 1;
+            message.msg_hdr.msg_control = controls[at].0.as_mut_ptr().cast();
+            message.msg_hdr.msg_controllen = control_space();
+            message
+        })
+        .collect();
+    let mut done = 0;
+    while done < batch {
+        let rest = &mut messages[done..];
+        // SAFETY: every pointer in `rest` is to memory that lives until the end of this function,
+        // with the lengths given.
+        let sent =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
+        assert!(sent > 0, "sendmmsg: {}", io::Error::last_os_error());
+        done += sent as usize;
     }
 }
 
@@ -131,7 +141,8 @@ fn put_source(control: &mut Control, source: u32) {
     }
 }
 
-fn sockaddr(address: u32, port: u16) -> libc::sockaddr_in {
+/// An IPv4 address as the kernel takes it.
+pub fn sockaddr(address: u32, port: u16) -> libc::sockaddr_in {
     libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
         sin_port: port.to_be(),
@@ -143,8 +154,9 @@ fn sockaddr(address: u32, port: u16) -> libc::sockaddr_in {
 /// A linkDown or linkUp with fields of fixed length, so that the next one is made by writing into
 /// it: 125 octets, as common devices send.
 #[derive(Clone)]
-struct Template {
-    bytes: Vec<u8>,
+pub struct Template {
+    /// The message.
+    pub bytes: Vec<u8>,
 }
 
 // Where the fields are that change, and the lengths that are only known at the end.
@@ -158,8 +170,12 @@ const INSTANCES: [usize; 3] = [87, 104, 121];
 /// The value of ifIndex.
 const IF_INDEX: usize = 90;
 
+/// Where the PDU begins.
+const PDU: usize = PDU_LENGTH - 1;
+
 impl Template {
-    fn new() -> Template {
+    /// The first one.
+    pub fn new() -> Template {
         let mut bytes = vec![0x30, 0x82, 0, 0]; // the message
         bytes.extend([0x02, 1, 1]); // version 2c
         bytes.extend(*b"\x04\x06public");
@@ -180,8 +196,20 @@ impl Template {
         Template { bytes }
     }
 
+    /// The same as an inform.
+    pub fn inform() -> Template {
+        let mut template = Template::new();
+        template.bytes[PDU] = 0xa6;
+        template
+    }
+
+    /// Its PDU, with tag and length.
+    pub fn pdu(&self) -> &[u8] {
+        &self.bytes[PDU..]
+    }
+
     /// Makes it the `number`-th datagram of all, and gives its source address.
-    fn set(&mut self, number: u64) -> u32 {
+    pub fn set(&mut self, number: u64) -> u32 {
         let number32 = number as u32;
         let system = number32 % SYSTEMS;
         let if_index = (number32 / SYSTEMS % INTERFACES + 1) as u8;

@@ -47,11 +47,27 @@ pub struct Receiver {
     log: (u64, u64),
 }
 
+/// What they are to do beyond taking traps of SNMPv2c.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// More of the agent's configuration.
+    pub agent: String,
+    /// More of snmptrapd's.
+    pub snmptrapd: String,
+    /// What the bare loop does with what it receives.
+    pub bare: &'static str,
+}
+
 impl Receiver {
     /// Starts one and waits until its socket is there.
     pub fn start(kind: Kind) -> Receiver {
+        Receiver::start_for(kind, &Work { bare: "count", ..Work::default() })
+    }
+
+    /// Starts one that has more to do.
+    pub fn start_for(kind: Kind, work: &Work) -> Receiver {
         let directory = TempDir::with_prefix("ek-bench-").expect("a temporary directory");
-        let mut command = command(kind, directory.path());
+        let mut command = command(kind, directory.path(), work);
         pin(&mut command, RECEIVER_CPU);
         command.stdout(Stdio::null());
         let log = File::create(directory.path().join("stderr")).expect("a writable directory");
@@ -154,7 +170,7 @@ impl Drop for Receiver {
     }
 }
 
-fn command(kind: Kind, directory: &Path) -> Command {
+fn command(kind: Kind, directory: &Path, work: &Work) -> Command {
     let file = |name: &str| directory.join(name);
     match kind {
         Kind::Agent => {
@@ -165,7 +181,8 @@ fn command(kind: Kind, directory: &Path) -> Command {
                  [traps]\nlisten = [\"127.0.0.1:{PORT}\"]\n\
                  [[traps.community]]\nname = \"public\"\n\
                  [subnets]\nwatch_gateways = false\n\
-                 [web]\nlisten = {WEB:?}\n"
+                 [web]\nlisten = {WEB:?}\n{}",
+                work.agent
             );
             fs::write(file("evenkeel.toml"), text).expect("a writable directory");
             let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
@@ -174,7 +191,7 @@ fn command(kind: Kind, directory: &Path) -> Command {
         }
         Kind::Snmptrapd | Kind::SnmptrapdLarge => {
             let large = if kind == Kind::SnmptrapdLarge { "serverRecvBuf 4194304\n" } else { "" };
-            let text = format!("disableAuthorization yes\n{large}");
+            let text = format!("disableAuthorization yes\n{large}{}", work.snmptrapd);
             fs::write(file("snmptrapd.conf"), text).expect("a writable directory");
             let mut command = Command::new("snmptrapd");
             command.args(["-f", "-n", "-C", "-m", "", "-c"]).arg(file("snmptrapd.conf"));
@@ -185,6 +202,7 @@ fn command(kind: Kind, directory: &Path) -> Command {
         Kind::Bare => {
             let mut command = Command::new(std::env::current_exe().expect("this program"));
             command.arg("--bare").arg(PORT.to_string()).arg(counter_file(directory));
+            command.arg(work.bare);
             command
         }
     }

@@ -146,6 +146,14 @@ impl<'a> Agent<'a> {
         self.signal(libc::SIGHUP);
     }
 
+    /// How many kB of memory it has in use (proc(5), VmRSS).
+    pub fn resident(&self) -> u64 {
+        let pid = self.process.as_ref().expect("a running agent").0.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("kB")
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()

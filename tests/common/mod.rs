@@ -6,14 +6,18 @@ mod device;
 mod lab;
 mod nms;
 mod process;
+mod relay;
+pub mod stack;
 mod timeline;
+pub mod tshark;
 pub mod wire;
 
 pub use agent::{Agent, BINARY, Row};
 pub use device::{Device, Trap};
 pub use lab::{Lab, Ns};
-pub use nms::{Nms, Sink};
+pub use nms::{Answering, Nms, Notification, Sink};
 pub use process::{Guard, output, wait_until};
+pub use relay::Relay;
 pub use timeline::{Expected, Sent, check, expect, sleep_until, span};
 
 use std::path::{Path, PathBuf};

@@ -32,6 +32,8 @@ impl Guard {
             return true;
         }
         self.signal(libc::SIGTERM);
+        // One that a test has stopped with SIGSTOP would not hear it.
+        self.signal(libc::SIGCONT);
         let until = Instant::now() + within;
         while Instant::now() < until {
             if self.0.try_wait().is_ok_and(|status| status.is_some()) {

@@ -1,0 +1,113 @@
+//! Wireshark's opinion of what was sent: a capture by tcpdump, taken apart by tshark.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{
+    Ns,
+    process::{Guard, output, wait_until},
+    stack::User,
+};
+
+/// A capture that is being written.
+pub struct Capture {
+    file: PathBuf,
+    process: Guard,
+    directory: TempDir,
+}
+
+/// One frame, as tshark sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The source address.
+    pub source: String,
+    /// The UDP port that it went to.
+    pub port: u16,
+    /// The protocols found in it: `eth:ethertype:ip:udp:snmp`.
+    pub protocols: String,
+    /// msgVersion: 0, 1 or 3.
+    pub version: String,
+    /// What kind of PDU, as the number of its tag, if it could be read.
+    pub pdu: String,
+    /// The values of its varbinds.
+    pub names: String,
+    /// What the experts complain of; empty if nothing.
+    pub complaints: String,
+}
+
+impl Capture {
+    /// Captures what a filter of tcpdump lets through, on an interface.
+    pub fn start(ns: &Ns, interface: &str, filter: &str) -> Capture {
+        let directory = TempDir::with_prefix("ek-capture-").expect("a temporary directory");
+        let file = directory.path().join("capture.pcap");
+        let mut command = ns.command("tcpdump");
+        // Written packet by packet (-U), as root (-Z), or the directory would not be writable.
+        command.args(["-i", interface, "-U", "-Z", "root", "--immediate-mode", "-w"]).arg(&file);
+        command.arg(filter).stderr(Stdio::null());
+        let process = Guard::spawn(&mut command);
+        // The head of the file is written when the filter is in place.
+        wait_until("tcpdump to listen", Duration::from_secs(10), || {
+            file.metadata().is_ok_and(|file| file.len() >= 24)
+        });
+        Capture { file, process, directory }
+    }
+
+    /// Ends it, and lets tshark decode what was captured: everything on these ports is SNMP, and
+    /// these users' keys are known.
+    pub fn decode(mut self, ports: &[u16], users: &[User]) -> Vec<Frame> {
+        // What was sent just now is in the file by then.
+        std::thread::sleep(Duration::from_millis(200));
+        self.process.end(Duration::from_secs(5));
+        let mut command = Command::new("tshark");
+        // A home of its own, so that no profile of this machine's user decides anything.
+        command.env("HOME", self.directory.path()).env_remove("XDG_CONFIG_HOME");
+        command.args(["-n", "-r"]).arg(&self.file);
+        for port in ports {
+            command.args(["-d", &format!("udp.port=={port},snmp")]);
+        }
+        for user in users.iter().filter(|user| user.auth.is_some()) {
+            command.args(["-o", &format!("uat:snmp_users:{}", user.for_tshark())]);
+        }
+        let fields = [
+            "ip.src",
+            "udp.dstport",
+            "frame.protocols",
+            "snmp.version",
+            "snmp.msgVersion",
+            "snmp.data",
+            "snmp.name",
+            "_ws.expert.message",
+            "_ws.malformed",
+        ];
+        command.args(["-T", "fields", "-E", "separator=/t"]);
+        command.args(fields.iter().flat_map(|field| ["-e", field]));
+        let text = output(&mut command);
+        text.lines().map(Frame::read).collect()
+    }
+}
+
+impl Frame {
+    fn read(line: &str) -> Frame {
+        let mut fields = line.split('\t').map(str::to_owned);
+        let mut next = || fields.next().unwrap_or_default();
+        let (source, port, protocols) = (next(), next(), next());
+        let version = next() + &next();
+        let (pdu, names, experts) = (next(), next(), next() + &next());
+        // The experts also say what is well.
+        let complaints = experts.replace("SNMP Authentication OK", "").replace(',', "");
+        Frame {
+            source,
+            port: port.parse().unwrap_or(0),
+            protocols,
+            version,
+            pdu,
+            names,
+            complaints,
+        }
+    }
+}

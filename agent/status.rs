@@ -404,7 +404,7 @@ impl Status {
         let (datagrams, discarded, objects) = (agent.datagrams, agent.discarded, agent.objects);
         writeln!(out, "  {datagrams} datagrams, {discarded} not taken in, {objects} objects")?;
         let EngineStatus { id, boots } = &agent.engine;
-        writeln!(out, "  SNMP engine {id}, started {boots} times")?;
+        writeln!(out, "  SNMP engine {id}, boot {boots}")?;
         if agent.informs.taken > 0 {
             let InformStatus { taken, waiting, .. } = &agent.informs;
             writeln!(out, "  {taken} informs taken in, {waiting} wait to be answered")?;

@@ -13,7 +13,6 @@ use crate::{
     alarm::{Alarm, AlarmEvent, Object},
     ber::tag,
     ber_writer::Writer,
-    message,
     mib::{self, Field, Notification, RootOid},
     time::WallTime,
 };
@@ -133,42 +132,8 @@ pub fn start_varbinds(uptime_ticks: u32, start: Start) -> Vec<u8> {
     varbinds(uptime_ticks, trap_oid, |_| ())
 }
 
-/// The SNMPv2c datagram that tells of one raise or clear, of at most [`MAX_DATAGRAM`] octets as long
-/// as the community has at most [`MAX_COMMUNITY`].
-pub fn encode_v2c(
-    root: &RootOid,
-    community: &[u8],
-    request_id: i32,
-    uptime_ticks: u32,
-    seq: u64,
-    agent_name: &str,
-    event: &AlarmEvent,
-) -> Vec<u8> {
-    let most = MAX_DATAGRAM.saturating_sub(AROUND_V2C + community.len());
-    message(
-        community,
-        request_id,
-        &alarm_varbinds(root, uptime_ticks, seq, agent_name, event, most),
-    )
-}
-
-/// The SNMPv2c datagram of a coldStart or warmStart of this agent.
-pub fn encode_start_v2c(
-    community: &[u8],
-    request_id: i32,
-    uptime_ticks: u32,
-    start: Start,
-) -> Vec<u8> {
-    message(community, request_id, &start_varbinds(uptime_ticks, start))
-}
-
 /// What an SNMPv2c message has around its varbinds and beside its community, at most.
 pub(crate) const AROUND_V2C: usize = 29;
-
-fn message(community: &[u8], request_id: i32, varbinds: &[u8]) -> Vec<u8> {
-    let pdu = message::pdu(tag::TRAP_V2, request_id, varbinds);
-    message::community_message(message::version::V2C, community, &pdu)
-}
 
 /// sysUpTime.0 and snmpTrapOID.0, and what follows.
 fn varbinds(uptime_ticks: u32, trap_oid: &[u32], more: impl FnOnce(&mut Writer)) -> Vec<u8> {
@@ -397,8 +362,43 @@ mod tests {
     use super::*;
     use crate::{
         alarm::{AlarmId, ClearReason, Episode, Kind, System},
+        message,
         time::Time,
     };
+
+    /// The SNMPv2c datagram that tells of one raise or clear, of at most [`MAX_DATAGRAM`] octets as long
+    /// as the community has at most [`MAX_COMMUNITY`].
+    fn encode_v2c(
+        root: &RootOid,
+        community: &[u8],
+        request_id: i32,
+        uptime_ticks: u32,
+        seq: u64,
+        agent_name: &str,
+        event: &AlarmEvent,
+    ) -> Vec<u8> {
+        let most = MAX_DATAGRAM.saturating_sub(AROUND_V2C + community.len());
+        message(
+            community,
+            request_id,
+            &alarm_varbinds(root, uptime_ticks, seq, agent_name, event, most),
+        )
+    }
+
+    /// The SNMPv2c datagram of a coldStart or warmStart of this agent.
+    fn encode_start_v2c(
+        community: &[u8],
+        request_id: i32,
+        uptime_ticks: u32,
+        start: Start,
+    ) -> Vec<u8> {
+        message(community, request_id, &start_varbinds(uptime_ticks, start))
+    }
+
+    fn message(community: &[u8], request_id: i32, varbinds: &[u8]) -> Vec<u8> {
+        let pdu = message::pdu(tag::TRAP_V2, request_id, varbinds);
+        message::community_message(message::version::V2C, community, &pdu)
+    }
 
     fn raised(object: Object, kind: Kind, text: &str) -> AlarmEvent {
         AlarmEvent {

@@ -100,14 +100,14 @@ fn without_cap_net_raw_it_says_what_to_do_and_still_takes_traps() {
         "[[subnets.subnet]]\nprefix = \"127.0.0.0/8\"\npolling_targets = [\"127.0.0.2\"]\n";
     let without = ["setpriv", "--bounding-set", "-net_raw,-net_admin", "--inh-caps", "-all"];
     let agent = Agent::start_via(&ns, &format!("{GOOD}{subnet}"), &without);
-    wait_until("advice in the log", Duration::from_secs(5), || {
+    wait_until("advice in the log", Duration::from_secs(20), || {
         agent.log().to_lowercase().contains("cap_net_raw")
     });
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
     device.v2c(Trap::LinkDown(4));
     device.v2c(Trap::LinkDown(4));
     let unstable = [("kind", "interface_unstable")];
-    wait_until("the alarm", Duration::from_secs(5), || {
+    wait_until("the alarm", Duration::from_secs(20), || {
         agent.metrics().sum("evenkeel_alarms_active", &unstable) == 1.0
     });
 }
@@ -122,20 +122,20 @@ fn a_bad_file_at_a_reload_leaves_the_old_one_in_force() {
 
     agent.configure(&GOOD.replace("threshold = 2", "threshold = \"two\""));
     agent.reload();
-    wait_until("the refusal", Duration::from_secs(5), || successful() == 0.0);
+    wait_until("the refusal", Duration::from_secs(20), || successful() == 0.0);
     assert!(agent.log().contains("evenkeel.toml:"), "the log does not say where");
 
     // The old threshold still holds.
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
     device.v2c(Trap::LinkDown(4));
     device.v2c(Trap::LinkDown(4));
-    wait_until("the alarm", Duration::from_secs(5), || {
+    wait_until("the alarm", Duration::from_secs(20), || {
         agent.metrics().sum("evenkeel_alarms_active", &[]) == 1.0
     });
 
     agent.configure(GOOD);
     agent.reload();
-    wait_until("the reload", Duration::from_secs(5), || successful() == 1.0);
+    wait_until("the reload", Duration::from_secs(20), || successful() == 1.0);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn status_tells_the_alarms_as_a_table_and_as_json() {
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
     device.v2c(Trap::LinkDown(4));
     device.v2c(Trap::LinkDown(4));
-    wait_until("the alarm", Duration::from_secs(5), || {
+    wait_until("the alarm", Duration::from_secs(20), || {
         agent.metrics().sum("evenkeel_alarms_active", &[]) == 1.0
     });
 

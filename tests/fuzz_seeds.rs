@@ -65,7 +65,7 @@ fn write_the_seeds() {
     let write = |name: &str, bytes: &[u8]| fs::write(to.join(name), bytes).expect("writable");
     let keep = |name: &str| {
         let mut seen = Vec::new();
-        wait_until(name, Duration::from_secs(5), || {
+        wait_until(name, Duration::from_secs(20), || {
             seen.extend(kept.take().requests);
             !seen.is_empty()
         });

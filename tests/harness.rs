@@ -56,7 +56,7 @@ fn the_sink_reads_ids_from_real_notifications() {
     let sink = Sink::start(&ns, "127.0.0.1:11162".parse().expect("a constant"));
     Device::new(&ns, "127.0.0.9", "127.0.0.1:11162").v2c(Trap::ColdStart);
     raise(&mut ns.command("snmptrap"), "127.0.0.1:11162", "0123456789abcdef", "x");
-    wait_until("one", Duration::from_secs(5), || !sink.received().is_empty());
+    wait_until("one", Duration::from_secs(20), || !sink.received().is_empty());
     let one = wire::Told { trap: 1, id: "0123456789abcdef".to_owned() };
     assert_eq!(sink.received(), [one]);
 }
@@ -74,7 +74,7 @@ fn net_snmp_reads_the_traps_that_are_written_by_hand() {
     let traps = || -> Vec<String> {
         nms.lines().into_iter().filter(|line| line.contains("snmpTrapOID")).collect()
     };
-    wait_until("both", Duration::from_secs(5), || traps().len() == 2);
+    wait_until("both", Duration::from_secs(20), || traps().len() == 2);
     let traps = traps();
     assert!(traps[0].ends_with("IF-MIB::linkDown\tIF-MIB::ifIndex.300 = 300"), "{traps:?}");
     assert!(traps[1].ends_with("SNMPv2-MIB::warmStart"), "{traps:?}");

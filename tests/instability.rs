@@ -55,11 +55,11 @@ fn inst_3_to_8_the_manuals_fourth_example_is_one_raise_and_one_clear() {
     let lab = Lab::new();
     let ns = lab.namespace("fourth");
     let (nms, agent) =
-        start(&ns, "interfaces = { window = \"3s\", threshold = 2 }\ninterface_down = false");
+        start(&ns, "interfaces = { window = \"6s\", threshold = 2 }\ninterface_down = false");
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
 
     let start = Instant::now();
-    let sent = [0, 2000, 4500, 8000].map(|at| {
+    let sent = [0, 4000, 9000, 16000].map(|at| {
         sleep_until(start + ms(at));
         device.v2c(Trap::LinkDown(4))
     });
@@ -105,7 +105,7 @@ fn inst_10_v1_and_v2c_traps_and_informs_feed_one_counter() {
     let lab = Lab::new();
     let ns = lab.namespace("forms");
     let (nms, _agent) =
-        start(&ns, "interfaces = { window = \"3s\", threshold = 4 }\ninterface_down = false");
+        start(&ns, "interfaces = { window = \"8s\", threshold = 4 }\ninterface_down = false");
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
 
     let start = Instant::now();
@@ -117,7 +117,7 @@ fn inst_10_v1_and_v2c_traps_and_informs_feed_one_counter() {
     assert!(nms.alarms().is_empty(), "{:?}", nms.alarms());
 
     let last = device.v1(Trap::LinkDown(4));
-    let window = Duration::from_secs(3);
+    let window = Duration::from_secs(8);
     assert!(span(first, last).1 < window, "this machine is too slow for this test");
     check(
         start,
@@ -139,14 +139,14 @@ fn inst_13_down_is_superseded_by_unstable_and_comes_back_after_it() {
     let lab = Lab::new();
     let ns = lab.namespace("down");
     let (nms, _agent) =
-        start(&ns, "interfaces = { window = \"2s\", threshold = 2 }\ninterface_down = true");
+        start(&ns, "interfaces = { window = \"6s\", threshold = 2 }\ninterface_down = true");
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
 
     let start = Instant::now();
     let one = device.v2c(Trap::LinkDown(4));
     thread::sleep(ms(500));
     let two = device.v2c(Trap::LinkDown(4));
-    let window = Duration::from_secs(2);
+    let window = Duration::from_secs(6);
     let stable = (two.before + window, two.after + window);
     let told = check(
         start,
@@ -185,7 +185,7 @@ fn inst_1_restarts_and_links_are_counted_apart_also_over_ipv6() {
     ns.address("lo", "fd00:9::9/128");
     let (nms, _agent) = start(
         &ns,
-        "interfaces = { window = \"2s\", threshold = 3 }\nsystems = { window = \"2s\", threshold = 3 }\ninterface_down = false",
+        "interfaces = { window = \"6s\", threshold = 3 }\nsystems = { window = \"6s\", threshold = 3 }\ninterface_down = false",
     );
     let device = Device::new(&ns, "fd00:9::9", "udp6:[::1]:10162");
 
@@ -199,7 +199,7 @@ fn inst_1_restarts_and_links_are_counted_apart_also_over_ipv6() {
     assert!(nms.alarms().is_empty(), "{:?}", nms.alarms());
 
     let last = device.v2c(Trap::ColdStart);
-    let window = Duration::from_secs(2);
+    let window = Duration::from_secs(6);
     assert!(span(first, last).1 < window, "this machine is too slow for this test");
     let told = check(
         start,
@@ -225,7 +225,7 @@ fn trap_3_what_is_not_allowed_is_counted_and_changes_nothing() {
         stranger.v1(Trap::LinkDown(4));
     }
     let counted = |name: &str| agent.metrics().sum(name, &[]);
-    wait_until("four refused traps", Duration::from_secs(5), || {
+    wait_until("four refused traps", Duration::from_secs(20), || {
         counted("evenkeel_traps_discarded_total") == 4.0
     });
     assert_eq!(counted("evenkeel_traps_received_total"), 4.0);
@@ -245,7 +245,7 @@ fn inst_9_a_datagram_that_comes_twice_counts_once() {
     for _ in 0..5 {
         socket.send_to(&trap, TRAPS).expect("loopback");
     }
-    wait_until("five datagrams", Duration::from_secs(5), || {
+    wait_until("five datagrams", Duration::from_secs(20), || {
         agent.metrics().sum("evenkeel_traps_received_total", &[]) == 5.0
     });
     thread::sleep(QUIET);
@@ -263,19 +263,19 @@ fn inst_17_a_restart_neither_clears_nor_raises_again() {
     let lab = Lab::new();
     let ns = lab.namespace("restart");
     let (nms, mut agent) =
-        start(&ns, "interfaces = { window = \"4s\", threshold = 2 }\ninterface_down = false");
+        start(&ns, "interfaces = { window = \"6s\", threshold = 2 }\ninterface_down = false");
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
 
     let start = Instant::now();
     device.v2c(Trap::LinkDown(4));
     let last = device.v2c(Trap::LinkDown(4));
     let raised = expect("raised interface_unstable 127.0.0.9", last.before, last.after);
-    wait_until("the raise", Duration::from_secs(5), || !nms.alarms().is_empty());
+    wait_until("the raise", Duration::from_secs(20), || !nms.alarms().is_empty());
     let stopped = Instant::now();
     agent.restart();
     // What it did not hear while it was down is no quiet: the clear may be that much later.
     let deaf = stopped.elapsed();
-    let window = Duration::from_secs(4);
+    let window = Duration::from_secs(6);
     let cleared = expect(
         "cleared interface_unstable 127.0.0.9",
         last.before + window,
@@ -303,7 +303,7 @@ fn inst_11_a_reload_that_turns_the_analysis_off_clears_what_is_raised() {
     device.v2c(Trap::LinkDown(4));
     let last = device.v2c(Trap::LinkDown(4));
     let raised = expect("raised interface_unstable 127.0.0.9", last.before, last.after);
-    wait_until("the raise", Duration::from_secs(5), || !nms.alarms().is_empty());
+    wait_until("the raise", Duration::from_secs(20), || !nms.alarms().is_empty());
 
     let before = Instant::now();
     agent.configure(&configuration(

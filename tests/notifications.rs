@@ -35,7 +35,7 @@ listen = ["{TRAPS}"]
 name = "public"
 
 [instability]
-interfaces = {{ window = "2s", threshold = 2 }}
+interfaces = {{ window = "5s", threshold = 2 }}
 interface_down = false
 
 [subnets]

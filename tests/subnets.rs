@@ -291,7 +291,7 @@ fn subn_12_an_address_that_is_removed_and_comes_back_leaves_no_alarm_behind() {
     let (nms, agent) = start(&host, &[("10.9.0.0/24", "10.9.0.1")]);
 
     host.exec("ip addr del 10.9.0.2/24 dev eth0");
-    wait_until("the flow to go", Duration::from_secs(5), || {
+    wait_until("the flow to go", Duration::from_secs(20), || {
         agent.metrics().sum("evenkeel_flow_up", &[]) == 0.0
     });
     thread::sleep(6 * POLL);
@@ -300,7 +300,7 @@ fn subn_12_an_address_that_is_removed_and_comes_back_leaves_no_alarm_behind() {
 
     host.address("eth0", "10.9.0.2/24");
     all_up(&agent, 1);
-    wait_until("all to be well", Duration::from_secs(5), || {
+    wait_until("all to be well", Duration::from_secs(20), || {
         agent.metrics().sum("evenkeel_alarms_active", &[]) == 0.0
     });
     thread::sleep(QUIET);
@@ -314,7 +314,7 @@ fn subn_12_an_address_that_is_removed_and_comes_back_leaves_no_alarm_behind() {
         nms.alarms_of("interface_ip_down").len() == 1
     });
     host.exec("ip addr del 10.9.0.2/24 dev eth0");
-    wait_until("the alarm to go", Duration::from_secs(5), || {
+    wait_until("the alarm to go", Duration::from_secs(20), || {
         nms.alarms_of("interface_ip_down").len() == 2
     });
     let last = nms.alarms_of("interface_ip_down").pop().expect("two");

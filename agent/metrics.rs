@@ -267,6 +267,8 @@ impl Inner {
                 }
                 Object::LocalInterface { .. }
                 | Object::Subnet(_)
+                | Object::Peer(_)
+                | Object::PeerMonitor
                 | Object::NotificationTarget(_)
                 | Object::Agent => {}
             }

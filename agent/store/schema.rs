@@ -199,7 +199,10 @@ pub fn put_event(connection: &Connection, event: &AlarmEvent) -> rusqlite::Resul
             &alarm.text,
             &json,
         ))?;
-    let seq = connection.last_insert_rowid();
+    let seq = u64::try_from(connection.last_insert_rowid()).unwrap_or(0);
+    if alarm.kind.is_event() {
+        return Ok(seq);
+    }
     if event.cleared.is_some() {
         connection.prepare_cached("DELETE FROM alarms WHERE alarm_id = ?1")?.execute([&id])?;
     } else {
@@ -221,7 +224,7 @@ pub fn put_event(connection: &Connection, event: &AlarmEvent) -> rusqlite::Resul
                 &json,
             ))?;
     }
-    Ok(u64::try_from(seq).unwrap_or(0))
+    Ok(seq)
 }
 
 /// Writes a record over whatever is there.

@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::{alarm::ClearReason, state::RecordKey, time::WallTime};
+use evenkeel_core::{
+    alarm::{ClearReason, Kind, Object},
+    state::RecordKey,
+    time::WallTime,
+};
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -86,6 +90,32 @@ fn what_was_written_comes_back() {
     assert_eq!(second.state.alarms, [raise(2).alarm]);
     let ages = second.state.records.iter().map(|r| (r.key, mark(r), r.age.as_secs()));
     assert_eq!(ages.collect::<Vec<_>>(), [(key(1), 11, 9), (key(3), 13, 8)]);
+}
+
+// PEER-15.
+#[test]
+fn an_event_is_in_the_journal_and_never_among_the_active_alarms() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), 100);
+    let restarted = |id| {
+        let mut restarted = raise(id);
+        restarted.alarm.kind = Kind::PeerRestarted;
+        restarted.alarm.object = Object::Peer([192, 0, 2, 7].into());
+        restarted.alarm.peer_group = Some("core".to_owned());
+        restarted
+    };
+    let events = vec![restarted(1), raise(2), restarted(3)];
+    store.close(commit(101, events.clone(), vec![])).unwrap();
+    drop(store);
+
+    let reader = Reader::open(dir.path()).unwrap();
+    let rows = reader.journal_after(0, 10).unwrap();
+    let written: Vec<_> = rows.iter().map(|row| (row.alarm.clone(), row.cleared)).collect();
+    let submitted: Vec<_> = events.into_iter().map(|event| (event.alarm, None)).collect();
+    assert_eq!(written, submitted);
+    assert_eq!(reader.active_alarms().unwrap(), [raise(2).alarm]);
+    let (_store, second) = open(dir.path(), 110);
+    assert_eq!(second.state.alarms, [raise(2).alarm]);
 }
 
 #[test]

@@ -172,6 +172,7 @@ impl Agent {
                 let why = unreachable.as_deref();
                 self.targets.report(name, why, configured, *now, &mut self.found);
             }
+            Input::Found(findings) => self.found.extend(findings.iter().cloned()),
             Input::WallClock { origin_ms } => self.alarms.set_wall_clock(*origin_ms),
         }
         self.conclude();

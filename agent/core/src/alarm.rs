@@ -31,6 +31,12 @@ pub enum Kind {
     InterfaceIpDown,
     /// No local interface carries a subnet at the IP level (SUBN-7).
     SubnetDown,
+    /// A peer has answered none of its tries (PEER-2).
+    PeerDown,
+    /// A peer's restart counter has changed (PEER-15). An event: it is never cleared.
+    PeerRestarted,
+    /// So many peers fell silent at once that the fault is taken to be near this agent (PEER-9).
+    MassSilence,
     /// A notification target does not answer (TRAP-11).
     NotificationTargetUnreachable,
     /// This agent drops or throttles its input (TRAP-6).
@@ -39,12 +45,15 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that this version raises, in the order of the specification's table.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 10] = [
         Kind::SystemUnstable,
         Kind::InterfaceUnstable,
         Kind::InterfaceDown,
         Kind::InterfaceIpDown,
         Kind::SubnetDown,
+        Kind::PeerDown,
+        Kind::PeerRestarted,
+        Kind::MassSilence,
         Kind::NotificationTargetUnreachable,
         Kind::Overload,
     ];
@@ -57,6 +66,9 @@ impl Kind {
             Kind::InterfaceDown => "interface_down",
             Kind::InterfaceIpDown => "interface_ip_down",
             Kind::SubnetDown => "subnet_down",
+            Kind::PeerDown => "peer_down",
+            Kind::PeerRestarted => "peer_restarted",
+            Kind::MassSilence => "mass_silence",
             Kind::NotificationTargetUnreachable => "notification_target_unreachable",
             Kind::Overload => "overload",
         }
@@ -73,10 +85,17 @@ impl Kind {
             Kind::SystemUnstable
             | Kind::InterfaceUnstable
             | Kind::InterfaceIpDown
+            | Kind::PeerDown
             | Kind::NotificationTargetUnreachable => Severity::Major,
             Kind::InterfaceDown => Severity::Minor,
-            Kind::SubnetDown | Kind::Overload => Severity::Critical,
+            Kind::PeerRestarted => Severity::Warning,
+            Kind::SubnetDown | Kind::MassSilence | Kind::Overload => Severity::Critical,
         }
+    }
+
+    /// Whether it is told once and then over: there is no clear, and it is never active.
+    pub const fn is_event(self) -> bool {
+        matches!(self, Kind::PeerRestarted)
     }
 }
 
@@ -146,6 +165,10 @@ pub enum Object {
     },
     /// A subnet that this host has, or should have, an address on.
     Subnet(IpNet),
+    /// A remote address that is watched by heartbeat.
+    Peer(IpAddr),
+    /// The peer monitor of this agent.
+    PeerMonitor,
     /// A notification target, by its name.
     NotificationTarget(String),
     /// This agent.
@@ -159,6 +182,8 @@ impl fmt::Display for Object {
             Object::Interface { system, if_index } => write!(f, "{system} ifIndex {if_index}"),
             Object::LocalInterface { interface, subnet } => write!(f, "{interface} on {subnet}"),
             Object::Subnet(subnet) => write!(f, "{subnet}"),
+            Object::Peer(address) => write!(f, "{address}"),
+            Object::PeerMonitor => f.write_str("the peer monitor"),
             Object::NotificationTarget(name) => f.write_str(name),
             Object::Agent => f.write_str("this agent"),
         }
@@ -211,6 +236,9 @@ pub struct Alarm {
     /// What the device calls the interface, where its traps said so (ifName, else ifDescr):
     /// printable, at most 64 characters.
     pub if_name: Option<String>,
+    /// The group that the peer is in.
+    #[serde(default)]
+    pub peer_group: Option<String>,
 }
 
 /// The numbers of an instability (INST-3 to INST-5), as they were when it was raised, or, in the

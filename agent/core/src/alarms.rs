@@ -52,7 +52,7 @@ impl Alarms {
     }
 
     /// Turns a finding into the event that others are told, if it changes anything.
-    pub fn apply(&mut self, finding: Finding) -> Option<AlarmEvent> {
+    pub fn apply(&mut self, mut finding: Finding) -> Option<AlarmEvent> {
         let wall = self.wall(finding.at);
         let key = (finding.kind, finding.object.clone());
         let alarm = match finding.cleared {
@@ -66,19 +66,25 @@ impl Alarms {
                     text: raised_text(&finding),
                     episode: finding.episode,
                     if_name: finding.if_name,
+                    peer_group: finding.peer_group,
                     object: finding.object,
                 };
-                self.active.insert(key, alarm.clone());
-                self.by_kind[alarm.kind as usize] += 1;
+                if !alarm.kind.is_event() {
+                    self.active.insert(key, alarm.clone());
+                    self.by_kind[alarm.kind as usize] += 1;
+                }
                 alarm
             }
             Some(reason) => {
                 let alarm = self.active.remove(&key)?;
                 self.by_kind[alarm.kind as usize] -= 1;
+                // Whoever clears what an earlier run raised may not know the group.
+                finding.peer_group = finding.peer_group.or_else(|| alarm.peer_group.clone());
                 Alarm {
                     text: cleared_text(&finding, reason),
                     episode: finding.episode.or(alarm.episode),
                     if_name: finding.if_name.or(alarm.if_name),
+                    peer_group: finding.peer_group,
                     ..alarm
                 }
             }
@@ -103,9 +109,9 @@ fn hash(text: &str) -> u64 {
     })
 }
 
-/// The object, with what its device calls it.
+/// The object, with what its device calls it, or with the group that it is in.
 fn named(finding: &Finding) -> String {
-    match &finding.if_name {
+    match finding.if_name.as_ref().or(finding.peer_group.as_ref()) {
         Some(name) => format!("{} ({name})", finding.object),
         None => finding.object.to_string(),
     }
@@ -124,6 +130,9 @@ fn raised_text(finding: &Finding) -> String {
         Kind::InterfaceDown => format!("interface {object} is down: linkDown received"),
         Kind::InterfaceIpDown => format!("{object} is down at the IP level: {detail}"),
         Kind::SubnetDown => format!("subnet {object} is down: {detail}"),
+        Kind::PeerDown => format!("peer {object} is down: {detail}"),
+        Kind::PeerRestarted => format!("peer {object} has restarted: {detail}"),
+        Kind::MassSilence => format!("mass silence: {detail}"),
         Kind::NotificationTargetUnreachable => {
             format!("notification target {object} is unreachable: {detail}")
         }
@@ -147,6 +156,9 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
         Kind::InterfaceDown => format!("interface {object} is no longer down"),
         Kind::InterfaceIpDown => format!("{object} is no longer down at the IP level"),
         Kind::SubnetDown => format!("subnet {object} is no longer down"),
+        Kind::PeerDown => format!("peer {object} is no longer down"),
+        Kind::PeerRestarted => format!("peer {object} has restarted"),
+        Kind::MassSilence => "no more mass silence".to_owned(),
         Kind::NotificationTargetUnreachable => {
             format!("notification target {object} can be reached again")
         }
@@ -167,7 +179,12 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
             }
         }
         (ClearReason::Ended, Kind::InterfaceDown, _) => "linkUp received".to_owned(),
-        (ClearReason::Ended, Kind::NotificationTargetUnreachable, _) => "it answers".to_owned(),
+        (ClearReason::Ended, Kind::PeerDown | Kind::NotificationTargetUnreachable, _) => {
+            "it answers".to_owned()
+        }
+        (ClearReason::Ended, Kind::MassSilence, _) => {
+            finding.detail.clone().unwrap_or_else(|| "peers answer again".to_owned())
+        }
         (ClearReason::Ended, Kind::Overload, _) => match &finding.detail {
             Some(all) => format!("nothing more was dropped; while it lasted, {all}"),
             None => "nothing more was dropped".to_owned(),
@@ -175,6 +192,7 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
         (ClearReason::Ended, _, _) => "polls are answered".to_owned(),
         (ClearReason::Superseded, ..) => "it is unstable, which says more".to_owned(),
         (ClearReason::TurnedOff, ..) => "the configuration turned it off".to_owned(),
+        (ClearReason::Removed, Kind::PeerDown, _) => "it is no longer monitored".to_owned(),
         (ClearReason::Removed, ..) => "its address is gone from this host".to_owned(),
         (ClearReason::GaveWay, ..) => "forgotten, as the table of objects is full".to_owned(),
     };
@@ -212,6 +230,83 @@ mod tests {
         assert_eq!(cleared.alarm.raised_at, first.wall);
         assert_eq!(alarms.apply(clear(4)), None);
         assert_ne!(alarms.apply(raise(5)).unwrap().alarm.id, first.alarm.id);
+    }
+
+    /// A finding about a peer of the group `core`.
+    fn of_peer(kind: Kind, cleared: Option<ClearReason>, detail: Option<&str>) -> Finding {
+        Finding {
+            at: Time::from_secs(1),
+            kind,
+            object: Object::Peer("192.0.2.7".parse().unwrap()),
+            cleared,
+            episode: None,
+            if_name: None,
+            peer_group: Some("core".to_owned()),
+            detail: detail.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn peer_2_peer_9_peer_15_what_alarms_of_peers_say() {
+        let monitor = |cleared, detail: Option<&str>| Finding {
+            object: Object::PeerMonitor,
+            peer_group: None,
+            ..of_peer(Kind::MassSilence, cleared, detail)
+        };
+        let (down, restarted) = (Kind::PeerDown, Kind::PeerRestarted);
+        let (ended, removed) = (Some(ClearReason::Ended), Some(ClearReason::Removed));
+        for (finding, text) in [
+            (
+                of_peer(down, None, Some("no answer to 3 requests in 9s")),
+                "peer 192.0.2.7 (core) is down: no answer to 3 requests in 9s",
+            ),
+            (of_peer(down, ended, None), "peer 192.0.2.7 (core) is no longer down: it answers"),
+            (of_peer(down, None, None), "peer 192.0.2.7 (core) is down: no reply"),
+            (
+                of_peer(down, removed, None),
+                "peer 192.0.2.7 (core) is no longer down: it is no longer monitored",
+            ),
+            (
+                // What a restart finds in the journal and nobody wants any more.
+                Finding { peer_group: None, ..of_peer(down, removed, None) },
+                "peer 192.0.2.7 (core) is no longer down: it is no longer monitored",
+            ),
+            (
+                of_peer(down, Some(ClearReason::TurnedOff), None),
+                "peer 192.0.2.7 (core) is no longer down: the configuration turned it off",
+            ),
+            (
+                of_peer(restarted, None, Some("its restart counter went from 3 to 4")),
+                "peer 192.0.2.7 (core) has restarted: its restart counter went from 3 to 4",
+            ),
+            (
+                monitor(None, Some("12801 of 128000 peers are silent")),
+                "mass silence: 12801 of 128000 peers are silent",
+            ),
+            (monitor(ended, None), "no more mass silence: peers answer again"),
+        ] {
+            let mut alarms = Alarms::default();
+            if finding.cleared.is_some() {
+                let raise = Finding { cleared: None, detail: None, ..finding.clone() };
+                let group = (finding.kind != Kind::MassSilence).then(|| "core".to_owned());
+                alarms.apply(Finding { peer_group: group, ..raise }).unwrap();
+            }
+            let event = alarms.apply(finding).unwrap();
+            assert_eq!(event.alarm.text, text);
+            assert_eq!(event.alarm.severity, event.alarm.kind.severity());
+        }
+    }
+
+    #[test]
+    fn peer_15_a_restart_is_told_each_time_and_is_never_active() {
+        let mut alarms = Alarms::default();
+        let restarted = || of_peer(Kind::PeerRestarted, None, Some("once more"));
+        let first = alarms.apply(restarted()).unwrap();
+        let second = alarms.apply(restarted()).unwrap();
+        assert_ne!(first.alarm.id, second.alarm.id, "two restarts are two events");
+        assert_eq!((alarms.active().len(), alarms.by_kind()), (0, &[0; Kind::ALL.len()]));
+        let cleared = of_peer(Kind::PeerRestarted, Some(ClearReason::Ended), None);
+        assert_eq!(alarms.apply(cleared), None, "an event has no clear");
     }
 
     #[test]

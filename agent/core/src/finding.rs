@@ -1,13 +1,15 @@
 //! What a machine finds, before it becomes an alarm: the common word between those that judge and
 //! the one that keeps alarms.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     alarm::{ClearReason, Episode, Kind, Object},
     time::Time,
 };
 
 /// A condition that began or ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// When: a receipt time or a deadline.
     pub at: Time,
@@ -21,6 +23,8 @@ pub struct Finding {
     pub episode: Option<Episode>,
     /// What the device calls the interface.
     pub if_name: Option<String>,
+    /// The group that the peer is in.
+    pub peer_group: Option<String>,
     /// The cause in words, where one is known.
     pub detail: Option<String>,
 }
@@ -29,12 +33,30 @@ impl Finding {
     /// A condition that began, with its cause in words.
     pub const fn raise(kind: Kind, object: Object, detail: String, at: Time) -> Finding {
         let detail = Some(detail);
-        Finding { at, kind, object, cleared: None, episode: None, if_name: None, detail }
+        Finding {
+            at,
+            kind,
+            object,
+            cleared: None,
+            episode: None,
+            if_name: None,
+            peer_group: None,
+            detail,
+        }
     }
 
     /// A condition that ended.
     pub const fn clear(kind: Kind, object: Object, reason: ClearReason, at: Time) -> Finding {
         let cleared = Some(reason);
-        Finding { at, kind, object, cleared, episode: None, if_name: None, detail: None }
+        Finding {
+            at,
+            kind,
+            object,
+            cleared,
+            episode: None,
+            if_name: None,
+            peer_group: None,
+            detail: None,
+        }
     }
 }

@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 
 use crate::{
     alarm::{AlarmEvent, System},
+    finding::Finding,
     settings::Settings,
     time::{Time, WallTime},
     trap::Form,
@@ -56,6 +57,9 @@ pub enum Input<'a> {
         /// When.
         now: Time,
     },
+    /// What the peer monitor has found, which is a machine of the core on a thread of its own
+    /// (PEER-2, 3, 9, 15).
+    Found(Vec<Finding>),
     /// Time has gone by: send what is due.
     Now(Time),
     /// This host's interfaces and addresses, whole, as they are now (SUBN-12).

@@ -656,6 +656,8 @@ impl Instability {
             Object::Interface { system, if_index } => RecordKey { system, if_index },
             Object::LocalInterface { .. }
             | Object::Subnet(_)
+            | Object::Peer(_)
+            | Object::PeerMonitor
             | Object::NotificationTarget(_)
             | Object::Agent => return None,
         };
@@ -836,6 +838,8 @@ const fn key_of(object: &Object) -> Option<RecordKey> {
         Object::Interface { system, if_index } => Some(RecordKey { system, if_index }),
         Object::LocalInterface { .. }
         | Object::Subnet(_)
+        | Object::Peer(_)
+        | Object::PeerMonitor
         | Object::NotificationTarget(_)
         | Object::Agent => None,
     }
@@ -864,5 +868,6 @@ fn finding(
     at: Time,
 ) -> Finding {
     let if_name = entry.if_name.as_deref().map(str::to_owned);
-    Finding { at, kind, object: entry.object(), cleared, episode, if_name, detail: None }
+    let (object, peer_group, detail) = (entry.object(), None, None);
+    Finding { at, kind, object, cleared, episode, if_name, peer_group, detail }
 }

@@ -364,6 +364,9 @@ pub const fn kind_number(kind: Kind) -> u8 {
         Kind::InterfaceDown => 3,
         Kind::InterfaceIpDown => 5,
         Kind::SubnetDown => 6,
+        Kind::PeerDown => 7,
+        Kind::PeerRestarted => 8,
+        Kind::MassSilence => 9,
         Kind::NotificationTargetUnreachable => 15,
         Kind::Overload => 16,
     }

@@ -175,7 +175,7 @@ fn field(
         }),
         Field::State => enumerated(mib::state_number(event.cleared.is_some())),
         Field::ClearReason => enumerated(mib::clear_reason_number(event.cleared)),
-        Field::AddressType => enumerated(address_type(system(&alarm.object))),
+        Field::AddressType => enumerated(address_type(remote(&alarm.object))),
         Field::SubnetType => enumerated(address_type(subnet(alarm).map(|net| net.network()))),
         Field::AgentRole => enumerated(mib::ROLE_ALONE),
 
@@ -187,9 +187,9 @@ fn field(
         Field::AgentName => text(value, agent_name, sizes.name),
         Field::NotificationTarget => text(value, notification_target(alarm), sizes.name),
         // Of kinds that this version does not raise.
-        Field::Component | Field::OtherIfName | Field::PeerGroup | Field::MateName => {
-            text(value, "", sizes.name);
-        }
+        Field::OtherIfName | Field::MateName => text(value, "", sizes.name),
+        Field::PeerGroup => text(value, alarm.peer_group.as_deref().unwrap_or(""), sizes.name),
+        Field::Component => text(value, component(&alarm.object), sizes.name),
         Field::OtherAddressType => enumerated(address_type(None)),
         Field::OtherAddress => address(value, None),
         Field::OtherIfIndex => value.integer(0),
@@ -197,7 +197,7 @@ fn field(
         Field::RaisedAt => value.octets(&date_and_time(alarm.raised_at)),
         Field::EventAt => value.octets(&date_and_time(event.wall)),
 
-        Field::Address => address(value, system(&alarm.object)),
+        Field::Address => address(value, remote(&alarm.object)),
         Field::Subnet => address(value, subnet(alarm).map(|net| net.network())),
         Field::SubnetPrefixLength => {
             let length = subnet(alarm).map_or(0, |net| net.prefix_len());
@@ -211,6 +211,8 @@ fn field(
             Object::System(_)
             | Object::LocalInterface { .. }
             | Object::Subnet(_)
+            | Object::Peer(_)
+            | Object::PeerMonitor
             | Object::NotificationTarget(_)
             | Object::Agent => 0,
         }),
@@ -234,11 +236,13 @@ fn field(
     }
 }
 
-fn system(object: &Object) -> Option<IpAddr> {
+fn remote(object: &Object) -> Option<IpAddr> {
     match object {
         Object::System(system) | Object::Interface { system, .. } => Some(system.0),
+        Object::Peer(address) => Some(*address),
         Object::LocalInterface { .. }
         | Object::Subnet(_)
+        | Object::PeerMonitor
         | Object::NotificationTarget(_)
         | Object::Agent => None,
     }
@@ -249,8 +253,24 @@ fn subnet(alarm: &Alarm) -> Option<&IpNet> {
         Object::LocalInterface { subnet, .. } | Object::Subnet(subnet) => Some(subnet),
         Object::System(_)
         | Object::Interface { .. }
+        | Object::Peer(_)
+        | Object::PeerMonitor
         | Object::NotificationTarget(_)
         | Object::Agent => None,
+    }
+}
+
+/// The part of the agent that an alarm is about.
+fn component(object: &Object) -> &str {
+    match object {
+        Object::PeerMonitor => "peer monitor",
+        Object::System(_)
+        | Object::Interface { .. }
+        | Object::LocalInterface { .. }
+        | Object::Subnet(_)
+        | Object::Peer(_)
+        | Object::NotificationTarget(_)
+        | Object::Agent => "",
     }
 }
 
@@ -260,6 +280,8 @@ fn local_interface(alarm: &Alarm) -> &str {
         Object::System(_)
         | Object::Interface { .. }
         | Object::Subnet(_)
+        | Object::Peer(_)
+        | Object::PeerMonitor
         | Object::NotificationTarget(_)
         | Object::Agent => "",
     }
@@ -272,6 +294,8 @@ fn notification_target(alarm: &Alarm) -> &str {
         | Object::Interface { .. }
         | Object::LocalInterface { .. }
         | Object::Subnet(_)
+        | Object::Peer(_)
+        | Object::PeerMonitor
         | Object::Agent => "",
     }
 }
@@ -414,6 +438,7 @@ mod tests {
                 text: text.to_owned(),
                 episode: None,
                 if_name: None,
+                peer_group: None,
             },
         }
     }
@@ -606,6 +631,71 @@ mod tests {
     }
 
     #[test]
+    fn trap_12_peer_2_peer_9_peer_15_alarms_of_peers_are_told_in_the_objects_for_them() {
+        let v4 = Object::Peer([192, 0, 2, 7].into());
+        let v6 = Object::Peer("2001:db8::7".parse().unwrap());
+        // AlarmKind, AlarmSeverity, AlarmObject, AddressType, Address, IfIndex, Subnet, AgentName,
+        // Component, PeerGroup
+        for (object, kind, group, expected) in [
+            (
+                v4.clone(),
+                Kind::PeerDown,
+                Some("core"),
+                ["7", "4", "192.0.2.7", "1", "c0000207", "0", "", "agent-a", "", "core"],
+            ),
+            (
+                v6,
+                Kind::PeerDown,
+                Some("edge"),
+                [
+                    "7",
+                    "4",
+                    "2001:db8::7",
+                    "2",
+                    "20010db8000000000000000000000007",
+                    "0",
+                    "",
+                    "agent-a",
+                    "",
+                    "edge",
+                ],
+            ),
+            (
+                v4,
+                Kind::PeerRestarted,
+                Some("core"),
+                ["8", "6", "192.0.2.7", "1", "c0000207", "0", "", "agent-a", "", "core"],
+            ),
+            (
+                Object::PeerMonitor,
+                Kind::MassSilence,
+                None,
+                ["9", "3", "the peer monitor", "0", "", "0", "", "agent-a", "peer monitor", ""],
+            ),
+        ] {
+            let mut event = raised(object, kind, "text");
+            event.alarm.peer_group = group.map(str::to_owned);
+            let values = values(&event);
+            let names = [
+                "AlarmKind",
+                "AlarmSeverity",
+                "AlarmObject",
+                "AddressType",
+                "Address",
+                "IfIndex",
+                "Subnet",
+                "AgentName",
+                "Component",
+                "PeerGroup",
+            ];
+            let told = names.map(|name| {
+                values.iter().find(|value| value.0 == name).map_or("?", |value| value.1.as_str())
+            });
+            assert_eq!(told, expected, "{kind}");
+        }
+    }
+
+    #[test]
     fn dates() {
         for (millis, octets) in [
             (0, [0x07, 0xb2, 1, 1, 0, 0, 0, 0]),
@@ -652,6 +742,7 @@ mod tests {
         let long = "ä".repeat(500);
         let mut event = raised(object, Kind::InterfaceUnstable, &text);
         event.alarm.if_name = Some(long.clone());
+        event.alarm.peer_group = Some(long.clone());
         event.alarm.episode = Some(Episode {
             traps: u64::MAX,
             window: Duration::MAX,
@@ -674,6 +765,8 @@ mod tests {
             Object::Interface { system, if_index: 0x7fff_ffff },
             Object::LocalInterface { interface: long.clone(), subnet },
             Object::Subnet(subnet),
+            Object::Peer(system.0),
+            Object::PeerMonitor,
             Object::NotificationTarget(long),
             Object::Agent,
         ] {

@@ -27,6 +27,7 @@ pub mod notification;
 pub mod objects;
 pub mod origin;
 pub mod overload;
+pub mod peers;
 pub mod plan;
 pub mod repeats;
 pub mod sender;

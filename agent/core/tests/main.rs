@@ -5,6 +5,8 @@ mod common;
 mod decoder;
 mod forwarding;
 mod intake;
+mod peers;
+mod peers_monitor;
 mod properties;
 mod replay;
 mod sender;

@@ -2,5 +2,6 @@
 
 pub mod ber;
 pub mod chance;
+pub mod peer_world;
 pub mod sim;
 pub mod timeline;

@@ -1,4 +1,5 @@
-//! The SNMP engines in the store (TRAP-4), and the way from version 1 of its tables.
+//! The SNMP engines in the store (TRAP-4), the restart counter (PEER-15), and the ways from versions
+//! 1 and 2 of its tables.
 
 use std::path::Path;
 
@@ -169,7 +170,7 @@ fn version_1(dir: &Path) {
 }
 
 #[test]
-fn a_database_of_version_1_becomes_one_of_version_2_with_all_that_is_in_it() {
+fn a_database_of_version_1_becomes_one_of_this_version_with_all_that_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
     version_1(dir.path());
     let (store, restored) = start(dir.path(), 110, None);
@@ -187,9 +188,13 @@ fn a_database_of_version_1_becomes_one_of_version_2_with_all_that_is_in_it() {
     let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
     let unsent: i64 =
         connection.query_row("SELECT unsent FROM unsent", [], |row| row.get(0)).unwrap();
-    assert_eq!((unsent, schema::version(&connection).unwrap()), (1, 2));
-    // Made anew or migrated, the tables are the same.
+    assert_eq!((unsent, schema::version(&connection).unwrap()), (1, schema::VERSION));
+    assert_eq!(restored.starts, 1);
     drop(store);
+    the_tables_are_as_those_made_anew(dir.path());
+}
+
+fn the_tables_are_as_those_made_anew(dir: &Path) {
     let new = tempfile::tempdir().unwrap();
     drop(start(new.path(), 1, None));
     let tables = |dir: &Path| -> Vec<String> {
@@ -200,7 +205,100 @@ fn a_database_of_version_1_becomes_one_of_version_2_with_all_that_is_in_it() {
         let rows = rows.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
     };
-    assert_eq!(tables(dir.path()), tables(new.path()));
+    assert_eq!(tables(dir), tables(new.path()));
+}
+
+/// A database as version 2 has left it: what version 1 has, and what only version 2 knows.
+fn version_2(dir: &Path) {
+    let connection = Connection::open(dir.join(files::DATABASE)).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch(include_str!("version_2.sql")).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    for event in [raise(1), raise(2), clear(1)] {
+        schema::put_event(&connection, &event).unwrap();
+    }
+    schema::put_record(&connection, &record(5, 12), moment(90)).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO targets VALUES ('nms', 2, 40);
+             INSERT INTO engine VALUES ('0x80001f88050102030405060708090a0b0c', 6, 1, '');
+             INSERT INTO engines VALUES ('0x8000000001020304', 3, 500, 90000000000, 0, 0);
+             INSERT INTO run VALUES (1, 'this boot', '', 100000000000, 0, 1, 500, 41);",
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_database_of_version_2_becomes_one_of_this_version_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    version_2(dir.path());
+    let (store, restored) = start(dir.path(), 110, None);
+    assert!(restored.clean && !restored.first_start, "{restored:?}");
+    assert_eq!(restored.problems, Vec::<String>::new());
+    assert_eq!((restored.last_seq, restored.heeded, restored.starts), (3, 41, 1));
+    assert_eq!(restored.engine, (id("0x80001f88050102030405060708090a0b0c"), 7));
+    assert_eq!(restored.state.alarms, [raise(2).alarm]);
+    assert_eq!(restored.state.records[0].key, key(5));
+    assert_eq!(restored.state.engines[0].boots, 3);
+    let reader = Reader::open(dir.path()).unwrap();
+    assert_eq!(
+        (reader.cursor("nms").unwrap(), reader.spool_cursor("nms").unwrap()),
+        (Some(2), Some(40))
+    );
+    let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
+    assert_eq!(schema::version(&connection).unwrap(), schema::VERSION);
+    drop(store);
+    the_tables_are_as_those_made_anew(dir.path());
+}
+
+#[test]
+fn a_migration_that_fails_leaves_version_2_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    version_2(dir.path());
+    let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
+    connection.execute_batch("ALTER TABLE run ADD COLUMN starts TEXT").unwrap();
+    assert!(Store::open(dir.path(), &now(110), Retention::default(), None).is_err());
+    assert_eq!(schema::version(&connection).unwrap(), 2);
+    connection.execute_batch("ALTER TABLE run DROP COLUMN starts").unwrap();
+    assert_eq!(start(dir.path(), 110, None).1.last_seq, 3);
+}
+
+#[test]
+fn peer_15_the_restart_counter_grows_by_one_with_each_start_and_is_on_the_disk_first() {
+    let dir = tempfile::tempdir().unwrap();
+    for starts in 1..4 {
+        let (store, restored) = start(dir.path(), 1, None);
+        assert_eq!(restored.starts, starts);
+        let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
+        let on_disk: u32 =
+            connection.query_row("SELECT starts FROM run", [], |row| row.get(0)).unwrap();
+        assert_eq!(on_disk, starts);
+        // In an orderly way or not.
+        if starts == 2 {
+            store.close(Commit::default()).unwrap();
+        }
+    }
+    let set = |starts: i64| {
+        let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
+        connection.execute("UPDATE run SET starts = ?1", [starts]).unwrap();
+        start(dir.path(), 1, None).1.starts
+    };
+    assert_eq!(set(4_294_967_294), 4_294_967_295);
+    assert_eq!(set(4_294_967_295), 0, "it has 32 bits");
+    assert_eq!(set(-7), 1, "what no counter can be is none");
+}
+
+#[test]
+fn peer_15_a_restart_counter_that_can_not_be_written_keeps_the_store_from_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(start(dir.path(), 1, None));
+    let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON run BEGIN SELECT raise(ABORT, 'full'); END",
+        )
+        .unwrap();
+    assert!(Store::open(dir.path(), &now(2), Retention::default(), None).is_err());
 }
 
 #[test]

@@ -76,6 +76,9 @@ pub struct Restored {
     pub state: State,
     /// Our own SNMP engine and its snmpEngineBoots in this run.
     pub engine: (EngineId, u32),
+    /// How often this agent was started, this time counted: the restart counter that peers are told
+    /// (PEER-15), which is on the disk before any of them is.
+    pub starts: u32,
     /// How long nobody listened.
     pub deaf: Duration,
     /// There was no database.
@@ -147,6 +150,7 @@ fn attempt(
     match schema::version(&connection).map_err(database)? {
         0 => schema::create(&mut connection).map_err(database)?,
         1 => schema::migrate_from_1(&mut connection).map_err(database)?,
+        2 => schema::migrate_from_2(&mut connection).map_err(database)?,
         schema::VERSION => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found }),
     }
@@ -176,6 +180,7 @@ struct LastRun {
     clean: bool,
     lag: Duration,
     heeded: u64,
+    starts: u32,
 }
 
 /// Reads what the last run left and begins the new run, in one transaction.
@@ -194,6 +199,8 @@ fn take_over(
     let mut restored = Restored {
         state: State::default(),
         engine: engine::start(&transaction, engine, now.moment.wall)?,
+        // After the last number comes the first: what counts is that it is another one.
+        starts: last.as_ref().map_or(0, |last| last.starts).wrapping_add(1),
         deaf: last.as_ref().map_or(Duration::ZERO, |last| deaf(last, now)),
         first_start: false,
         clean,
@@ -217,8 +224,8 @@ fn take_over(
     restored.last_seq = last_seq(&transaction)?;
     transaction.execute(
         "INSERT OR REPLACE INTO run
-         (id, boot_id, started, alive_mono_ns, alive_wall_ms, clean, lag_ms, heeded)
-         VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, ?6)",
+         (id, boot_id, started, alive_mono_ns, alive_wall_ms, clean, lag_ms, heeded, starts)
+         VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, ?6, ?7)",
         (
             &now.boot_id,
             schema::rfc3339(now.moment.wall),
@@ -226,6 +233,7 @@ fn take_over(
             now.moment.wall.0,
             i64::try_from(last.map_or(LAG, |last| last.lag).as_millis()).unwrap_or(i64::MAX),
             schema::to_i64(restored.heeded),
+            restored.starts,
         ),
     )?;
     transaction.commit()?;
@@ -244,7 +252,7 @@ pub fn last_seq(connection: &Connection) -> rusqlite::Result<u64> {
 fn read_run(connection: &Connection) -> rusqlite::Result<Option<LastRun>> {
     connection
         .query_row(
-            "SELECT boot_id, alive_mono_ns, alive_wall_ms, clean, lag_ms, heeded FROM run",
+            "SELECT boot_id, alive_mono_ns, alive_wall_ms, clean, lag_ms, heeded, starts FROM run",
             [],
             |row| {
                 Ok(LastRun {
@@ -254,6 +262,8 @@ fn read_run(connection: &Connection) -> rusqlite::Result<Option<LastRun>> {
                     clean: row.get(3)?,
                     lag: Duration::from_millis(schema::from_i64(row.get(4)?)),
                     heeded: schema::from_i64(row.get(5)?),
+                    // What no counter of ours can be is none.
+                    starts: u32::try_from(row.get::<_, i64>(6)?).unwrap_or(0),
                 })
             },
         )

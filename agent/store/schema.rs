@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, Row, types::Type};
 use super::{Moment, reader::JournalRow};
 
 /// The version of the tables below, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// How long a statement waits for a lock that an operator's `sqlite3` holds, before it counts as
 /// failed and is tried again by the writer's own back-off.
@@ -109,6 +109,12 @@ CREATE VIEW unsent AS
     SELECT name, seq, (SELECT coalesce(max(seq), 0) FROM journal) - seq AS unsent FROM targets;
 ";
 
+/// What version 3 has and version 2 had not.
+const TABLES_3: &str = "
+ALTER TABLE run ADD COLUMN                      -- how often the agent was started (RFC 5847, 3.4)
+    starts INTEGER NOT NULL DEFAULT 0;
+";
+
 /// From version 1 to version 2, before [`TABLES_2`] and after it. A table is made anew, as a column
 /// that may not be null can't be made one that may.
 const FROM_1: (&str, &str) = (
@@ -161,6 +167,7 @@ pub fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.execute_batch(TABLES_2)?;
+    transaction.execute_batch(TABLES_3)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
@@ -172,6 +179,15 @@ pub fn migrate_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.execute_batch(before)?;
     transaction.execute_batch(TABLES_2)?;
     transaction.execute_batch(after)?;
+    transaction.execute_batch(TABLES_3)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// Brings the tables of version 2 to this version; all of them or, at a crash, none.
+pub fn migrate_from_2(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(TABLES_3)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod notifier;
 mod onward;
 mod outbox;
+mod peers;
 mod pinger;
 mod recording;
 mod replay;

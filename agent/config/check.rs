@@ -9,11 +9,12 @@ use std::{
 use evenkeel_core::input::Host;
 
 use super::{
-    Config, DEFAULT_PATH, Problem, Severity, host::check_against_host, problem::render_all,
+    Config, DEFAULT_PATH, Problem, Severity, files::check_files, host::check_against_host,
+    problem::render_all,
 };
 
-/// Checks the file, or the one at [`DEFAULT_PATH`] if none is named, and against this host where
-/// one is given. Findings go to standard error, with colours if that is a terminal and `NO_COLOR`
+/// Checks the file, or the one at [`DEFAULT_PATH`] if none is named, with the files that name peers,
+/// and against this host where one is given. Findings go to standard error, with colours if that is a terminal and `NO_COLOR`
 /// is not set (<https://no-color.org>); one line of summary goes to standard output. Fails if
 /// anything would be refused; warnings alone don't fail.
 pub fn check(path: Option<&Path>, host: Option<&Host>) -> ExitCode {
@@ -44,8 +45,9 @@ fn findings(path: Option<&Path>, host: Option<&Host>) -> Findings {
             if let Some(host) = host {
                 let (errors, warnings) = check_against_host(&config, host);
                 problems.extend(errors.into_iter().chain(warnings));
-                problems.sort_by_key(Problem::place);
             }
+            problems.extend(check_files(&config));
+            problems.sort_by_key(Problem::place);
             problems
         }
         Err(errors) => errors.problems().to_vec(),
@@ -81,6 +83,37 @@ mod tests {
         let nobody = subnet("");
         assert!(nobody.refused);
         assert!(nobody.summary.ends_with(": refused, 1 error, 0 warnings"), "{}", nobody.summary);
+    }
+
+    // PEER-5, PEER-13.
+    #[test]
+    fn files_that_name_peers_are_read_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("evenkeel.toml");
+        let text = "[peers]\nmonitor_max_peers = 2\n[[peers.group]]\nname = \"core\"\n\
+                    peers = [\"192.0.2.1\"]\nfiles = [\"core.yml\", \"more-*.json\"]\n";
+        std::fs::write(&path, text).unwrap();
+        let check = |name: &str, content: &str| {
+            std::fs::write(dir.path().join(name), content).unwrap();
+            let found = findings(Some(&path), None);
+            let text = render_all(&found.problems, false);
+            let text = text.replace(&format!("{}/", dir.path().display()), "");
+            let headlines = text.lines().filter(|line| line.starts_with("evenkeel.toml:"));
+            (headlines.map(str::to_owned).collect::<Vec<_>>(), found.refused)
+        };
+        let none = "evenkeel.toml:6:22: warning: peers.group.files: more-*.json: there is no such \
+                    file now";
+        let (found, refused) = check("core.yml", "- targets: [192.0.2.2]\n");
+        assert_eq!((found.as_slice(), refused), ([none.to_owned()].as_slice(), false));
+        let (found, refused) = check("more-a.json", "[{ \"targets\": [\"192.0.2.3:9100\"] }]");
+        let bad = "evenkeel.toml:6:22: peers.group.files: more-a.json:1:31: the target \
+                   \"192.0.2.3:9100\": a heartbeat goes to no port; write \"192.0.2.3\"";
+        assert_eq!((found.as_slice(), refused), ([bad.to_owned()].as_slice(), true));
+        let (found, refused) =
+            check("more-a.json", "[{ \"targets\": [\"192.0.2.1\", \"192.0.2.3\"] }]");
+        let many = "evenkeel.toml:4:8: warning: peers.group: 1 peer of this group will not be \
+                    monitored, as all groups together may have 2 before one of it is admitted (PEER-5)";
+        assert_eq!((found.as_slice(), refused), ([many.to_owned()].as_slice(), false));
     }
 
     #[test]

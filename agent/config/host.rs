@@ -34,6 +34,15 @@ pub fn check_against_host(config: &Config, host: &Host) -> (Vec<Problem>, Vec<Wa
             check.error(subject, *span, wrong);
         }
     }
+    for (address, span) in config.places.groups.iter().flat_map(|group| &group.sources) {
+        if !check.is_own(*address) {
+            let subject = format!("peers.group.source = \"{address}\"");
+            let wrong = Wrong::new("this host does not have this address now").help(
+                "requests can leave from it once it has; leave source out for the kernel to choose",
+            );
+            check.warning(subject, *span, wrong);
+        }
+    }
     check.errors.sort_by_key(Problem::place);
     check.warnings.sort_by_key(Problem::place);
     (check.errors, check.warnings)

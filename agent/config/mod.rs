@@ -8,6 +8,7 @@
 //! page, the sample `packaging/evenkeel.toml` and the reader together.
 
 pub mod check;
+mod files;
 pub mod host;
 pub mod problem;
 mod reader;
@@ -31,6 +32,7 @@ use std::{
 use evenkeel_core::{
     alarm::{self, Kind},
     mib::RootOid,
+    peers::{self, roster::Labels},
     sender::Destination,
     settings::{Settings, SourceLimits},
     usm::EngineId,
@@ -41,6 +43,9 @@ pub use problem::{ConfigErrors, Problem, Severity};
 use problem::{Source, Span};
 use reader::Reader;
 use secret::Surroundings;
+pub use units::{Wrong, peer as peer_address};
+
+use crate::peers::file_sd::FilePattern;
 
 /// Where the file is looked for if none is named.
 pub const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.toml";
@@ -69,6 +74,8 @@ pub struct Config {
     pub spool: Spool,
     /// What is kept of the past.
     pub journal: Journal,
+    /// Who is watched by heartbeat.
+    pub peers: Peers,
     /// Where the values stand in the file, for the checks that need the host.
     places: Places,
 }
@@ -77,9 +84,9 @@ impl PartialEq for Config {
     /// Whether both say the same; where it was written makes no difference.
     fn eq(&self, other: &Config) -> bool {
         let all = |config: &Config| {
-            let Config { agent, traps, core, notifications, web, spool, journal, places: _ } =
+            let Config { agent, traps, core, notifications, web, spool, journal, peers, places: _ } =
                 config.clone();
-            (agent, traps, core, notifications, web, spool, journal)
+            (agent, traps, core, notifications, web, spool, journal, peers)
         };
         all(self) == all(other)
     }
@@ -278,12 +285,72 @@ impl Default for Journal {
     }
 }
 
+/// The section `[peers]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peers {
+    /// What the peer monitor is told. Its batches carry its groups (PEER-8).
+    pub settings: peers::settings::Settings,
+    /// Where the peers of each group come from, in the order of the groups.
+    pub sources: Vec<GroupSources>,
+    /// The receive buffer to ask the kernel for, in bytes for each socket.
+    pub receive_buffer: u64,
+    /// Which series there are of each peer.
+    pub metrics: PeerMetrics,
+}
+
+impl Default for Peers {
+    fn default() -> Peers {
+        Peers {
+            settings: peers::settings::Settings::default(),
+            sources: Vec::new(),
+            receive_buffer: 4 << 20,
+            metrics: PeerMetrics::None,
+        }
+    }
+}
+
+/// Where the peers of one group come from (PEER-13).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupSources {
+    /// Those that are listed.
+    pub peers: Vec<IpAddr>,
+    /// Those that are not asked, though they have their place (PEER-5).
+    pub disabled: Vec<IpAddr>,
+    /// Whether any is asked.
+    pub enabled: bool,
+    /// The labels of those that are listed.
+    pub labels: Labels,
+    /// The files that name more.
+    pub files: Vec<FilePattern>,
+}
+
+/// Which series there are of each peer (PEER-14).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PeerMetrics {
+    /// None: groups have theirs.
+    #[default]
+    None,
+    /// Its state alone.
+    State,
+    /// Its state, round-trip time and unanswered requests.
+    Full,
+}
+
 /// Where the values stand that are checked against the host, in the order of the values.
 #[derive(Clone, Debug, Default)]
 struct Places {
     source: Arc<Source>,
     subnets: Vec<SubnetOrigin>,
     targets: Vec<Span>,
+    groups: Vec<PeerGroupOrigin>,
+}
+
+/// Where the values of one group of peers stand.
+#[derive(Clone, Debug, Default)]
+struct PeerGroupOrigin {
+    name: Span,
+    sources: Vec<(IpAddr, Span)>,
+    files: Vec<Span>,
 }
 
 /// Where the values of one subnet stand.
@@ -390,9 +457,10 @@ impl Config {
         if bytes.len() as u64 > LONGEST_FILE {
             let source = Arc::new(Source::new(name, "", Vec::new()));
             let problem = Problem::error(&source, None, "this file is longer than 4 MiB");
-            return Err(ConfigErrors::new(vec![
-                problem.with_help("is it the configuration? Prefixes may stand for many addresses"),
-            ]));
+            return Err(ConfigErrors::new(vec![problem.with_help(
+                "is it the configuration? Prefixes may stand for many addresses, and peers may \
+                     be listed in files of their own",
+            )]));
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => {

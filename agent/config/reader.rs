@@ -20,7 +20,7 @@ use toml::{
 };
 
 use super::{
-    problem::{Problem, Source, Span},
+    problem::{Problem, Severity, Source, Span},
     secret::Surroundings,
     units::Wrong,
 };
@@ -177,6 +177,30 @@ impl<'a> Table<'a> {
             Some(help) => problem.with_help(help),
             None => problem,
         }
+    }
+
+    /// How many errors were found so far, in the whole file.
+    pub fn errors(&self) -> usize {
+        let problems = self.reader.problems.borrow();
+        problems.iter().filter(|problem| problem.severity() == Severity::Error).count()
+    }
+
+    /// Every entry of a table whose keys are for whoever writes the file to choose, in the order of
+    /// the keys.
+    pub fn into_entries(self) -> Vec<(String, Value<'a>)> {
+        let entries = self.entries.into_iter().flat_map(|entries| entries.iter());
+        let entry = |(key, value): (&Spanned<_>, &'a Spanned<DeValue<'a>>)| {
+            let name: &str = std::borrow::Borrow::borrow(key.get_ref());
+            let value = Value {
+                reader: self.reader,
+                path: self.path_of(name),
+                value: value.get_ref(),
+                span: value.span().into(),
+                secret: false,
+            };
+            (name.to_owned(), value)
+        };
+        entries.map(entry).collect()
     }
 
     /// Reports the keys that nobody asked for.
@@ -385,6 +409,11 @@ impl<'a> Value<'a> {
     /// Reports that this value is one that was given before, there.
     pub fn wrong_also(&self, wrong: Wrong, there: Span, label: &str) {
         self.reader.report(self.problem(wrong).with_also(there, label));
+    }
+
+    /// The same as a warning.
+    pub fn warn_also(&self, wrong: Wrong, there: Span, label: &str) {
+        self.reader.report(self.problem(wrong).with_also(there, label).into_warning());
     }
 
     /// Reports that this value may not be what was meant.

@@ -153,6 +153,40 @@ pub fn system(text: &str) -> Result<IpAddr, Wrong> {
     Ok(address)
 }
 
+/// The address of a peer.
+pub fn peer(text: &str) -> Result<IpAddr, Wrong> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Err(
+            Wrong::new("a heartbeat goes to no port").help(format!("write \"{}\"", address.ip()))
+        );
+    }
+    let (plain, zone) = text.split_once('%').map_or((text, false), |(plain, _)| (plain, true));
+    let inner = plain.strip_prefix('[').and_then(|plain| plain.strip_suffix(']'));
+    let address: IpAddr = match (plain.parse(), inner.map(str::parse::<Ipv6Addr>)) {
+        (Ok(address), _) => address,
+        (_, Some(Ok(address))) if !zone => {
+            return Err(Wrong::new("an address without a port stands in no brackets")
+                .help(format!("write \"{address}\"")));
+        }
+        _ => return Err(no_address(text)),
+    };
+    refuse_mapped(address, "address")?;
+    if matches!(address, IpAddr::V6(v6) if is_link_local(v6)) {
+        return Err(Wrong::new("a link-local address is no peer's: it is known on one link only")
+            .help("give the peer's global or unique local address"));
+    }
+    if zone {
+        return Err(Wrong::new("only a link-local IPv6 address (fe80::/10) has a zone")
+            .help(format!("write \"{address}\"")));
+    }
+    // RFC 1122, 3.2.1.3: 0.0.0.0/8 is this network, and never a destination.
+    let this_network = matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 0);
+    if address.is_unspecified() || this_network || is_multicast_or_broadcast(address) {
+        return Err(Wrong::new("this is not the address of one system"));
+    }
+    Ok(address)
+}
+
 /// An object identifier, as sub-identifiers: `1.3.6.1.4.1.9`, with a leading dot or without.
 pub fn oid(text: &str) -> Result<Vec<u32>, Wrong> {
     let wrong = || {

@@ -5,6 +5,7 @@ mod credentials;
 mod forwarding;
 mod instability;
 mod notifications;
+mod peers;
 mod subnets;
 mod traps;
 
@@ -58,11 +59,13 @@ pub fn config(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Config {
     let web = web(root.table("web"));
     let spool = spool(root.table("spool"));
     let journal = journal(root.table("journal"));
+    let (peers, peer_places) = peers::peers(root.table("peers"));
     root.finish();
     let source = std::sync::Arc::clone(reader.source());
-    let places = Places { source, subnets: subnet_places, targets: target_places };
+    let places =
+        Places { source, subnets: subnet_places, targets: target_places, groups: peer_places };
     let core = Settings { access, instability, subnets, forwarding };
-    Config { agent, traps, core, notifications, web, spool, journal, places }
+    Config { agent, traps, core, notifications, web, spool, journal, peers, places }
 }
 
 fn agent(mut table: Table<'_>) -> Agent {

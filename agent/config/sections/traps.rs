@@ -17,7 +17,8 @@ use crate::config::{
 /// The least and most that the kernel is asked for. Less than 64 KiB does not hold one datagram of
 /// full size; more than 1 GiB is more than it can be asked for (socket(7): the doubled value is an
 /// `int`).
-const RECEIVE_BUFFER: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+pub const RECEIVE_BUFFER: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+pub const RECEIVE_BUFFER_TEXT: &str = "a receive buffer has 64KiB to 1GiB";
 
 /// The least holds a few datagrams of full size from each of a dozen sources; nobody waits for the
 /// traps that are behind 16 GiB of others.
@@ -42,9 +43,9 @@ const BURST_TEXT: &str = "a burst is 1 to 10000000";
 pub fn traps(mut table: Table<'_>, keyring: &Keyring) -> (Traps, Access) {
     let default = Traps::default();
     let listen = table.get("listen").map(|value| listen(&value));
-    let receive_buffer = table.get("receive_buffer").and_then(|value| {
-        size(&value, "64MiB", RECEIVE_BUFFER, "a receive buffer has 64KiB to 1GiB")
-    });
+    let receive_buffer = table
+        .get("receive_buffer")
+        .and_then(|value| size(&value, "64MiB", RECEIVE_BUFFER, RECEIVE_BUFFER_TEXT));
     let max_waiting = table
         .get("max_waiting")
         .and_then(|value| size(&value, "256MiB", MAX_WAITING, "what may wait is 1MiB to 16GiB"));

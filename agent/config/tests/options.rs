@@ -75,6 +75,89 @@ fn users_engines_and_limits_arrive() {
     assert_eq!(access.max_engines, 1000);
 }
 
+// PEER-1 to PEER-5, PEER-7, PEER-13.
+#[test]
+fn peers_and_their_groups_arrive() {
+    let text = r#"
+        [[peers.group]]
+        name = "core"
+        heartbeat = "pmipv6"
+        interval = "5s"
+        timeout = "500ms"
+        max_retransmissions = 15
+        recovery_count = 2
+        monitor_max_peers = 1000
+        enabled = false
+        source = ["2001:db8::9", "127.0.0.1"]
+        peers = ["198.51.100.1", "2001:db8::1"]
+        disabled = ["2001:db8::1"]
+        labels = { site = "b", rack = "7", none = "" }
+        files = ["core.yml", "/srv/peers/*.json"]
+        [[peers.group]]
+        name = "edge"
+        peers = ["198.51.100.2"]
+        [peers]
+        monitor_max_peers = 300
+        heartbeat_batch = { interval = "100ms" }
+        retransmission_batch = { size = 1000 }
+        receive_buffer = "16MiB"
+        metrics = "full"
+    "#;
+    let (config, warnings) = from_bytes("evenkeel.toml", text.as_bytes()).unwrap();
+    assert!(warnings.is_empty());
+    let Peers { settings, sources, receive_buffer, metrics } = config.peers;
+    assert_eq!((receive_buffer, metrics), (16 << 20, PeerMetrics::Full));
+    let batch = |batch: peers::settings::Batch| (batch.size.get(), batch.interval.as_millis());
+    assert_eq!(batch(settings.batches.heartbeat), (550, 100));
+    assert_eq!(batch(settings.batches.retransmission), (1000, 100));
+    let [core, edge] = &settings.groups[..] else { panic!("{settings:?}") };
+    assert_eq!((core.name.as_str(), core.kind), ("core", peers::settings::Heartbeat::ProxyMobile));
+    assert_eq!((core.interval.as_millis(), core.timeout.as_millis()), (5000, 500));
+    assert_eq!((core.max_retransmissions.get(), core.recovery_count.get()), (15, 2));
+    assert_eq!(core.source_v4, Some(Ipv4Addr::LOCALHOST));
+    assert_eq!(core.source_v6, Some("2001:db8::9".parse().unwrap()));
+    assert_eq!(
+        *edge,
+        peers::settings::Group { limit: 300, ..peers::settings::Group::named("edge") }
+    );
+    assert_eq!(core.limit, 1000);
+    let listed = |list: &[IpAddr]| list.iter().map(IpAddr::to_string).collect::<Vec<_>>();
+    assert_eq!(listed(&sources[0].peers), ["198.51.100.1", "2001:db8::1"]);
+    assert_eq!(listed(&sources[0].disabled), ["2001:db8::1"]);
+    let labels = [("rack", "7"), ("site", "b")].map(|(name, value)| (name.into(), value.into()));
+    assert_eq!(*sources[0].labels, labels, "an empty label is none");
+    let files: Vec<String> = sources[0].files.iter().map(ToString::to_string).collect();
+    let relative = SECRETS.path().join("core.yml").display().to_string();
+    assert_eq!(files, [relative.as_str(), "/srv/peers/*.json"]);
+    assert_eq!((sources[0].enabled, sources[1].enabled), (false, true));
+}
+
+// PEER-8: nothing but the sum of all decides, in whatever order they stand.
+#[test]
+fn the_order_of_the_settings_of_peers_makes_no_difference() {
+    let group = ["name = \"core\"", "interval = \"30s\"", "peers = [\"192.0.2.1\"]"];
+    let section = ["monitor_max_peers = 128000", "heartbeat_batch = { size = 1200 }"];
+    let text = |section: &[&str], group: &[&str], group_first: bool| {
+        let section = format!("[peers]\n{}\n", section.join("\n"));
+        let group = format!("[[peers.group]]\n{}\n", group.join("\n"));
+        if group_first { group + &section } else { section + &group }
+    };
+    let mut orders = Vec::new();
+    for section in [section, [section[1], section[0]]] {
+        for group in [group, [group[2], group[1], group[0]], [group[1], group[2], group[0]]] {
+            orders.push(text(&section, &group, false));
+            orders.push(text(&section, &group, true));
+        }
+    }
+    for text in orders {
+        let taken = from_bytes("evenkeel.toml", text.as_bytes());
+        assert!(taken.is_ok(), "{text}\n{}", taken.unwrap_err().render(false));
+        // With the default batches they do not fit.
+        let refused = from_bytes("evenkeel.toml", text.replace("1200", "550").as_bytes());
+        assert!(refused.unwrap_err().render(false).contains("46.6"), "{text}");
+    }
+}
+
 // TRAP-8, TRAP-9, TRAP-10, TRAP-13.
 #[test]
 fn rules_and_targets_arrive() {

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::replay::pcap::TRAP_PORTS;
+use crate::{peers::filter::Filter, replay::pcap::TRAP_PORTS};
 
 /// What was asked for.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ use crate::replay::pcap::TRAP_PORTS;
         evenkeel run --config my.toml     with a configuration\n  \
         evenkeel check --config my.toml   what is wrong with a configuration, all of it at once\n  \
         evenkeel status                   what is wrong in the network now\n  \
+        evenkeel status peers --group core --state down\n                                    \
+        which peers are down\n  \
         evenkeel replay storm.pcap --window 60s --threshold 3\n                                    \
         what another window and threshold would have made of last month",
     max_term_width = 100
@@ -52,13 +54,16 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
-    /// Show what is wrong now: alarms, unstable objects, subnets, flows.
+    /// Show what is wrong now: alarms, unstable objects, subnets, flows, peers in sum.
     Status {
         #[command(flatten)]
         config: ConfigFile,
         /// How to show it.
-        #[arg(long, value_enum, default_value_t)]
+        #[arg(long, value_enum, default_value_t, global = true)]
         format: Format,
+        /// Something in particular.
+        #[command(subcommand)]
+        of: Option<StatusOf>,
     },
     /// Look at traps.
     Traps {
@@ -95,12 +100,22 @@ pub enum Command {
     },
 }
 
+/// What the status may be of.
+#[derive(Debug, Subcommand)]
+pub enum StatusOf {
+    /// Show the peers: all in sum, then those that the options name.
+    ///
+    /// Without an option that names some, those are listed that are down or silent. Options are
+    /// held together: a peer is listed if it fits them all.
+    Peers(Filter),
+}
+
 /// Which configuration.
 #[derive(Debug, Args)]
 pub struct ConfigFile {
     /// The configuration file [default: /etc/evenkeel/evenkeel.toml, or the built-in defaults if
     /// there is none].
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 }
 
@@ -158,5 +173,24 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn status_takes_its_options_before_and_after_what_it_is_of() {
+        for line in [
+            "evenkeel status --config x.toml --format json peers --state down,silent",
+            "evenkeel status peers --state down --state silent --config x.toml --format json",
+        ] {
+            let Command::Status { config, format, of: Some(StatusOf::Peers(filter)) } =
+                Cli::try_parse_from(line.split(' ')).unwrap().command
+            else {
+                panic!("{line}");
+            };
+            assert_eq!(config.config.unwrap().to_str(), Some("x.toml"));
+            assert_eq!(format, Format::Json);
+            assert_eq!(Ok(filter), Filter::from_query(&[("state".into(), "down,silent".into())]));
+        }
+        let line = "evenkeel status peers --state down --not-admitted";
+        assert!(Cli::try_parse_from(line.split(' ')).is_err());
     }
 }

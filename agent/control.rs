@@ -1,7 +1,8 @@
 //! The control socket: how the command line talks to the running agent.
 //!
 //! A Unix socket in the state directory that its owner and group may use. One question a
-//! connection: a word and a line feed; the answer is one JSON document, and the end.
+//! connection: a word, for peers with a filter as JSON behind it, and a line feed; the answer is one
+//! JSON document, and the end.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -28,8 +29,8 @@ use crate::{hub::Hub, snapshot::Detail, status};
 /// How long a question or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many may ask at once; more wait in the kernel.
-const LONGEST_QUESTION: u64 = 64;
+/// How long a question may be: a word, or one with a filter of peers behind it.
+const LONGEST_QUESTION: u64 = 64 << 10;
 
 /// A rejected datagram, as told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,18 +113,27 @@ async fn answer(stream: UnixStream, hub: &Hub) -> anyhow::Result<()> {
             let rejected: Vec<_> = snapshot.rejected.iter().map(RejectedDatagram::new).collect();
             serde_json::to_string(&rejected)?
         }
-        other => serde_json::json!({ "error": format!("unknown question {other:?}") }).to_string(),
+        other => match other.strip_prefix("peers ").map(serde_json::from_str) {
+            Some(Ok(filter)) => serde_json::to_string(&hub.peers(filter).await?)?,
+            Some(Err(error)) => error_answer(&format!("unknown filter of peers: {error}")),
+            None => error_answer(&format!("unknown question {other:?}")),
+        },
     };
     output.write_all(answer.as_bytes()).await?;
     output.write_all(b"\n").await?;
     Ok(())
 }
 
+fn error_answer(error: &str) -> String {
+    serde_json::json!({ "error": error }).to_string()
+}
+
 /// Asks a running agent.
 ///
 /// # Errors
 ///
-/// A sentence for the person who asked: no agent is running there, or they may not ask it.
+/// A sentence for the person who asked: no agent is running there, they may not ask it, or it does not
+/// know the question.
 pub fn ask(path: &Path, question: &str) -> anyhow::Result<String> {
     let mut stream = BlockingStream::connect(path).map_err(|error| {
         let path = path.display();
@@ -144,5 +154,9 @@ pub fn ask(path: &Path, question: &str) -> anyhow::Result<String> {
     let mut answer = String::new();
     BufReader::new(stream.take(1 << 30)).read_line(&mut answer).context("the agent hung up")?;
     anyhow::ensure!(!answer.is_empty(), "the agent hung up without an answer");
+    // An agent of another version may not know what this one asks.
+    if let Some(error) = answer.starts_with("{\"error\":").then(|| answer.trim_end()) {
+        anyhow::bail!("the agent cannot answer: {error}");
+    }
     Ok(answer)
 }

@@ -5,6 +5,7 @@
 //! ear: replies ─batches──┤                                  ├──> onward: spool, forwarder, answers
 //! host view ─────────────┼──> Driver ──> Agent (the core) ──┼──> pinger: echoes
 //! notification targets ──┤                                  ├──> log
+//! peer monitor ──────────┤                                  │
 //! requests ──────────────┤                                  └──> answers to requests
 //! deadline ──────────────┘
 //! ```
@@ -22,6 +23,7 @@ use std::{
 use evenkeel_core::{
     agent::Agent,
     alarm::AlarmEvent,
+    finding::Finding,
     input::{Datagram, Door, Ear, Event, Host, Input},
     plan::FlowKey,
     settings::Settings,
@@ -118,6 +120,8 @@ pub struct Parts {
     pub onward: Onward,
     /// What the notifier says of its targets.
     pub reach: mpsc::UnboundedReceiver<Reach>,
+    /// What the peer monitor has found.
+    pub found: mpsc::UnboundedReceiver<Vec<Finding>>,
     /// What every input is recorded by, if it is.
     pub recorder: Option<Recorder>,
 }
@@ -136,6 +140,8 @@ pub struct Driver {
     onward: Onward,
     /// What the notifier says of its targets.
     reach: mpsc::UnboundedReceiver<Reach>,
+    /// What the peer monitor has found.
+    found: mpsc::UnboundedReceiver<Vec<Finding>>,
     recorder: Option<Recorder>,
     discarded_replies: BTreeMap<&'static str, u64>,
     flows: BTreeSet<FlowKey>,
@@ -147,7 +153,8 @@ pub struct Driver {
 impl Driver {
     /// A driver of an agent whose state has been put back.
     pub fn new(agent: Agent, parts: Parts) -> Driver {
-        let Parts { traps, replies, host_view, store, spool, onward, reach, recorder } = parts;
+        let Parts { traps, replies, host_view, store, spool, onward, reach, found, recorder } =
+            parts;
         Driver {
             agent,
             traps: Some(traps),
@@ -159,6 +166,7 @@ impl Driver {
             spool,
             onward,
             reach,
+            found,
             recorder,
             discarded_replies: BTreeMap::new(),
             flows: BTreeSet::new(),
@@ -200,6 +208,8 @@ impl Driver {
                 host = next_host(&mut self.host_view) => self.follow_host(host).await,
                 _ = checkpoint.tick() => self.checkpoint(),
                 Some(reach) = self.reach.recv() => self.heed_reach(reach).await,
+                // These come at a bounded rate (PEER-10), so they can wait for nothing.
+                Some(found) = self.found.recv() => self.heed_found(found).await,
                 Ok(()) = heeded.changed() => {
                     self.spool.checkpointed(*heeded.borrow_and_update());
                 }
@@ -344,6 +354,12 @@ impl Driver {
         self.drain().await;
     }
 
+    /// The peer monitor has found something (PEER-2, 3, 9, 15).
+    async fn heed_found(&mut self, found: Vec<Finding>) {
+        self.feed(&Input::Found(found));
+        self.drain().await;
+    }
+
     async fn follow_host(&mut self, host: Host) {
         self.pinger.keep_only(&host);
         self.host = host.clone();
@@ -446,6 +462,9 @@ impl Driver {
     async fn stop(&mut self, answer: oneshot::Sender<Commit>) {
         if let Some(traps) = self.traps.take() {
             self.end_ear(traps).await;
+        }
+        while let Ok(found) = self.found.try_recv() {
+            self.feed(&Input::Found(found));
         }
         self.onward.drain(&mut self.agent);
         while let Some(event) = self.agent.poll_event() {

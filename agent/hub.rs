@@ -9,9 +9,16 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    clock::Clock,
     driver::Request,
     metrics::{Metrics, Surroundings, UNSTABLE_SERIES},
     notifier::{Notifier, TargetStats},
+    peers::{
+        Peers,
+        filter::Filter,
+        status::{PeersStatus, PeersSummary},
+        view::{PeersView, Rows},
+    },
     snapshot::{Detail, Snapshot},
     status::{About, Status},
 };
@@ -25,8 +32,9 @@ const LISTED: usize = 1_000;
 /// Shared by those who show.
 pub struct Hub {
     requests: mpsc::Sender<Request>,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
     notifier: Mutex<Notifier>,
+    peers: Peers,
     config: Mutex<ConfigState>,
     name: String,
     started: Instant,
@@ -51,13 +59,14 @@ impl Hub {
         requests: mpsc::Sender<Request>,
         metrics: Metrics,
         notifier: Notifier,
+        peers: Peers,
         name: String,
         started: Instant,
         problems: Vec<String>,
     ) -> Arc<Hub> {
         let config = Mutex::new(ConfigState { ok: true, loaded_at: SystemTime::now() });
-        let notifier = Mutex::new(notifier);
-        Arc::new(Hub { requests, metrics, notifier, config, name, started, problems })
+        let (metrics, notifier) = (Arc::new(metrics), Mutex::new(notifier));
+        Arc::new(Hub { requests, metrics, notifier, peers, config, name, started, problems })
     }
 
     /// The page that Prometheus scrapes.
@@ -68,6 +77,7 @@ impl Hub {
     pub async fn metrics_page(&self) -> anyhow::Result<String> {
         let detail = Detail { alarms: 0, episodes: UNSTABLE_SERIES, rejected: false };
         let snapshot = self.snapshot(detail).await?;
+        let peers = self.peers_view(Rows::OfSeries).await?;
         let config = *lock(&self.config);
         let since_1970 = config.loaded_at.duration_since(SystemTime::UNIX_EPOCH);
         let around = Surroundings {
@@ -75,7 +85,12 @@ impl Hub {
             reloaded_at: since_1970.unwrap_or_default().as_secs_f64(),
             targets: self.targets(),
         };
-        Ok(self.metrics.page(&snapshot, &around)?)
+        let metrics = Arc::clone(&self.metrics);
+        // With a series for each of 128,000 peers this takes long enough to hold up what else the
+        // runtime has to do.
+        let page =
+            tokio::task::spawn_blocking(move || metrics.page(&snapshot, &around, peers.as_ref()));
+        Ok(page.await??)
     }
 
     /// The status document.
@@ -91,8 +106,29 @@ impl Hub {
             uptime: self.started.elapsed(),
             problems: self.problems(),
             targets: self.targets(),
+            peers: self.peers_view(Rows::None).await?.as_ref().map(PeersSummary::new),
         };
         Ok(Status::new(&snapshot, about))
+    }
+
+    /// The peers in sum, and those that the filter names.
+    ///
+    /// # Errors
+    ///
+    /// The peers' engine does not answer.
+    pub async fn peers(&self, filter: Filter) -> anyhow::Result<PeersStatus> {
+        let rows = if filter.limit > 0 { Rows::All } else { Rows::None };
+        let Some(view) = self.peers_view(rows).await? else {
+            return Ok(PeersStatus::none(Clock::both().wall_time()));
+        };
+        let status = tokio::task::spawn_blocking(move || PeersStatus::new(&view, &filter));
+        Ok(status.await?)
+    }
+
+    /// What there is to see of the peers; nothing if none are configured.
+    async fn peers_view(&self, rows: Rows) -> Result<Option<PeersView>, NoAnswer> {
+        let look = tokio::time::timeout(PATIENCE, self.peers.look(rows)).await;
+        Ok(look.map_err(|_| NoAnswer)?.map(|view| *view))
     }
 
     fn problems(&self) -> Vec<String> {
@@ -128,6 +164,11 @@ impl Hub {
     /// The driver is gone.
     pub async fn ask(&self, request: Request) -> Result<(), NoAnswer> {
         self.requests.send(request).await.map_err(|_| NoAnswer)
+    }
+
+    /// The peer monitor.
+    pub const fn peer_monitor(&self) -> &Peers {
+        &self.peers
     }
 
     /// The notifications' sender.

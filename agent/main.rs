@@ -37,8 +37,9 @@ use evenkeel_core::mib::{self, RootOid};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, ConfigFile, Format},
+    cli::{Cli, Command, ConfigFile, Format, StatusOf},
     config::Config,
+    peers::{filter::Filter, status::PeersStatus},
 };
 
 fn main() -> ExitCode {
@@ -48,7 +49,10 @@ fn main() -> ExitCode {
             return run::run(config.config);
         }
         Command::Check { config } => return run::check(config.config.as_deref()),
-        Command::Status { config, format } => show_status(&config, format),
+        Command::Status { config, format, of: None } => show_status(&config, format),
+        Command::Status { config, format, of: Some(StatusOf::Peers(filter)) } => {
+            show_peers(&config, format, &filter)
+        }
         Command::Traps { config, spooled: true, from, .. } => show_spooled(&config, from),
         Command::Traps { config, format, .. } => show_rejected(&config, format),
         Command::Replay(replay) => replay::command::replay(&replay),
@@ -85,6 +89,16 @@ fn show_status(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
     match format {
         Format::Json => print!("{answer}"),
         Format::Table => print!("{}", serde_json::from_str::<status::Status>(&answer)?.table()),
+    }
+    Ok(())
+}
+
+fn show_peers(config: &ConfigFile, format: Format, filter: &Filter) -> anyhow::Result<()> {
+    let question = format!("peers {}", serde_json::to_string(filter)?);
+    let answer = control::ask(&load(config)?.agent.control_socket(), &question)?;
+    match format {
+        Format::Json => print!("{answer}"),
+        Format::Table => print!("{}", serde_json::from_str::<PeersStatus>(&answer)?.table(filter)),
     }
     Ok(())
 }

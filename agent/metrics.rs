@@ -1,7 +1,8 @@
 //! What Prometheus is told: the agent's own metrics, by the crate `prometheus`.
 //!
 //! Each scrape takes one [`Snapshot`] and sets every metric from it, so that a page is of one
-//! moment. `metrics.md` beside this file lists them all with what each costs.
+//! moment. Those of peers are added to it by [`peers::metrics`] and [`peers::series`]. `metrics.md`
+//! beside this file lists them all with what each costs.
 
 use std::sync::{Mutex, PoisonError, atomic::Ordering};
 
@@ -18,7 +19,12 @@ use prometheus::{
     TextEncoder, core::Collector, process_collector::ProcessCollector,
 };
 
-use crate::{ear::EarStats, notifier::TargetStats, snapshot::Snapshot};
+use crate::{
+    ear::EarStats,
+    notifier::TargetStats,
+    peers::{self, view::PeersView},
+    snapshot::Snapshot,
+};
 
 /// Unstable objects with a series of their own at most: a storm that makes everything unstable
 /// must not make the page as large as the network. How many were left out is a metric, too.
@@ -40,6 +46,10 @@ pub struct Surroundings {
 
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $name:ident: $type:ident, $prometheus:literal $(, [$($label:literal),+])?;)+) => {
+        /// The names and labels of those that the registry has.
+        #[cfg(test)]
+        const REGISTERED: &[(&str, &[&str])] = &[$(($prometheus, &[$($($label),+)?])),+];
+
         struct Inner {
             registry: Registry,
             $($name: $type,)+
@@ -222,7 +232,12 @@ impl Metrics {
     /// # Errors
     ///
     /// The encoder fails.
-    pub fn page(&self, snapshot: &Snapshot, around: &Surroundings) -> prometheus::Result<String> {
+    pub fn page(
+        &self,
+        snapshot: &Snapshot,
+        around: &Surroundings,
+        peers: Option<&PeersView>,
+    ) -> prometheus::Result<String> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.set_alarms(snapshot);
         inner.set_traps(snapshot);
@@ -231,7 +246,14 @@ impl Metrics {
         inner.set_flows(snapshot);
         inner.set_store(snapshot);
         inner.set_surroundings(around);
-        TextEncoder::new().encode_to_string(&inner.registry.gather())
+        let mut families = inner.registry.gather();
+        drop(inner);
+        families.extend(peers.into_iter().flat_map(peers::metrics::families));
+        let mut page = TextEncoder::new().encode_to_string(&families)?;
+        if let Some(peers) = peers {
+            peers::series::append(&mut page, peers);
+        }
+        Ok(page)
     }
 }
 
@@ -514,4 +536,94 @@ fn set(counter: &IntCounter, value: u64) {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs, path::Path};
+
+    use super::*;
+
+    fn file(path: &str) -> String {
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    }
+
+    /// Every metric with its labels, but for what the process and each peer has.
+    fn exported() -> BTreeMap<String, Vec<String>> {
+        let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
+        let registered =
+            REGISTERED.iter().map(|(name, labels)| ((*name).to_owned(), owned(labels)));
+        let peers = peers::metrics::families(&peers::testing::sample());
+        let of_peers = peers.iter().map(|family| {
+            let labels = family.get_metric()[0].get_label();
+            (family.name().to_owned(), labels.iter().map(|label| label.name().to_owned()).collect())
+        });
+        let of_each = [peers::series::UP, peers::series::ROUND_TRIP, peers::series::UNANSWERED]
+            .map(|name| (name.to_owned(), owned(&["group", "peer"])));
+        registered.chain(of_peers).chain(of_each).collect()
+    }
+
+    #[test]
+    fn metrics_md_lists_every_metric_with_its_labels_and_no_other() {
+        let mut listed = BTreeMap::new();
+        let mut before = Vec::new();
+        let page = file("agent/metrics.md");
+        for line in page.lines() {
+            let Some(row) = line.strip_prefix("| `evenkeel_") else { continue };
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let labels: Vec<String> = match cells[1] {
+                "as above" => before.clone(),
+                cell => {
+                    let own = cell.trim_end_matches(", and the peer's own");
+                    own.split(", ").filter(|label| !label.is_empty()).map(str::to_owned).collect()
+                }
+            };
+            before.clone_from(&labels);
+            let name = format!("evenkeel_{}", cells[0].trim_end_matches('`'));
+            assert!(listed.insert(name, labels).is_none(), "listed twice: {line}");
+        }
+        assert_eq!(listed, exported());
+    }
+
+    #[test]
+    fn the_numbers_of_series_in_metrics_md_are_those_of_the_code() {
+        let page = file("agent/metrics.md");
+        let kinds = Kind::ALL.len();
+        for (name, labels, series) in [
+            ("evenkeel_alarms_active", "kind, severity", kinds),
+            ("evenkeel_alarms_raised_total", "kind", kinds),
+            ("evenkeel_alarms_cleared_total", "kind, reason", kinds * ClearReason::ALL.len()),
+        ] {
+            let row = format!("| `{name}` | {labels} | {series} |");
+            assert!(page.contains(&row), "no {row}");
+        }
+    }
+
+    #[test]
+    fn the_alert_rules_are_on_metrics_that_are_exported() {
+        let exported = exported();
+        let rules = file("dashboards/alerts.yml");
+        let names = rules.split(|char: char| !(char == '_' || char.is_ascii_alphanumeric()));
+        let names: Vec<&str> = names.filter(|name| name.starts_with("evenkeel_")).collect();
+        assert!(names.len() > 10, "{names:?}");
+        for name in names {
+            let family =
+                ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+            let known = exported.contains_key(name)
+                || family.is_some_and(|family| exported.contains_key(family));
+            assert!(known, "{name} is exported by nobody");
+        }
+    }
+
+    /// What operators choose from, and what they see.
+    #[test]
+    fn every_kind_of_alarm_is_listed_where_kinds_are_listed() {
+        let (readme, options) = (file("README.md"), file("agent/config/README.md"));
+        let kinds = options.lines().find(|line| line.contains("`notifications.target.kinds`"));
+        let kinds = kinds.unwrap();
+        for kind in Kind::ALL {
+            assert!(readme.contains(&format!("`{kind}`")), "README.md lacks {kind}");
+            assert!(kinds.contains(&format!("`\"{kind}\"`")), "kinds lacks {kind}");
+        }
+    }
 }

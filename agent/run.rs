@@ -37,6 +37,7 @@ use crate::{
     notifier::{Notifier, Surroundings},
     onward::Onward,
     outbox::{self, Outbox, Outspool},
+    peers::{self, Peers},
     recording::{Beginning, Recorder},
     spool::{self, AnswerSockets, Recovered, Spool},
     store::{self, Retention, Store},
@@ -178,6 +179,12 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     warn_of_playpen(&config);
     let start = if restored.first_start { Start::Cold } else { Start::Warm };
     let (reach, reached) = mpsc::unbounded_channel();
+    let (findings, found) = mpsc::unbounded_channel();
+    let peers = Peers::start(
+        peers::Beginning { config: config.peers.clone(), starts: restored.starts, findings },
+        agent.alarms().active().values(),
+    )
+    .await;
     let outspool = Arc::new(Outspool::new(store.clone(), spool.clone(), state_dir.clone()));
     let around = Surroundings {
         journal: Arc::new(Outbox::new(store.clone(), state_dir.clone())),
@@ -190,7 +197,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let notifier = Notifier::new(around, addressees::notified(&config), start);
     store.keep_targets(addressees::names(&config));
     outspool.keep_targets(&addressees::acknowledging(&config));
-    let hub = Hub::new(requests, Metrics::new()?, notifier, name, started, problems);
+    let hub = Hub::new(requests, Metrics::new()?, notifier, peers, name, started, problems);
 
     let control_path = config.agent.control_socket();
     let control = control::bind(&control_path)?;
@@ -204,6 +211,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         spool: spool.clone(),
         onward,
         reach: reached,
+        found,
         recorder,
     };
     let driving = tokio::spawn(Driver::new(agent, parts).run(asked));
@@ -249,6 +257,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         }
     }
     info!("stopping");
+    // Before the driver, which takes in what it has found.
+    hub.peer_monitor().stop().await;
     let (answer, last) = oneshot::channel();
     hub.ask(Request::Stop(answer)).await?;
     let last = tokio::time::timeout(LAST_CALL, last).await??;
@@ -324,6 +334,7 @@ impl Running {
             Some(ear)
         };
         let settings = addressees::settings(&new, &self.engine);
+        self.hub.peer_monitor().reload(new.peers.clone()).await?;
         let (answer, done) = oneshot::channel();
         let reload = Box::new(Reload { settings, traps, forwards });
         self.hub.ask(Request::Reload(reload, answer)).await?;

@@ -204,7 +204,7 @@ impl Snapshot {
 
 /// The first `most` in this order, sorted. Sorting them all would hold up the driver for
 /// milliseconds when ten thousand are unstable.
-fn first<T>(mut all: Vec<T>, most: usize, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
+pub fn first<T>(mut all: Vec<T>, most: usize, order: impl Fn(&T, &T) -> Ordering) -> Vec<T> {
     if all.len() > most {
         if most > 0 {
             all.select_nth_unstable_by(most - 1, &order);

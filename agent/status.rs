@@ -13,7 +13,7 @@ use evenkeel_core::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{notifier::TargetStats, snapshot::Snapshot};
+use crate::{notifier::TargetStats, peers::status::PeersSummary, snapshot::Snapshot};
 
 /// The document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Status {
     pub subnets: Vec<SubnetStatus>,
     /// Their flows.
     pub flows: Vec<FlowStatus>,
+    /// The peers in sum, if any are configured; `evenkeel status peers` lists them.
+    #[serde(default)]
+    pub peers: Option<PeersSummary>,
     /// The notification targets.
     pub notification_targets: Vec<TargetStatus>,
 }
@@ -235,6 +238,8 @@ pub struct About {
     pub problems: Vec<String>,
     /// The notification targets.
     pub targets: Vec<TargetStats>,
+    /// The peers in sum.
+    pub peers: Option<PeersSummary>,
 }
 
 impl Status {
@@ -353,6 +358,7 @@ impl Status {
                         .map(|round_trip| round_trip.as_secs_f64() * 1e3),
                 })
                 .collect(),
+            peers: about.peers,
             notification_targets: about
                 .targets
                 .into_iter()
@@ -455,6 +461,10 @@ impl Status {
                     (None, None) => writeln!(out)?,
                 }
             }
+        }
+        if let Some(peers) = &self.peers {
+            writeln!(out)?;
+            peers.write_table(out)?;
         }
         if !self.notification_targets.is_empty() {
             writeln!(out, "\nNOTIFICATION TARGETS")?;

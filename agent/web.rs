@@ -4,14 +4,15 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Query, State},
     http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
     routing::get,
 };
+use serde::Serialize;
 use tokio::net::TcpListener;
 
-use crate::hub::Hub;
+use crate::{hub::Hub, peers::filter::Filter};
 
 /// What `/metrics` is: the text format that Prometheus reads, and `promtool check metrics`, too.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -20,6 +21,7 @@ const LANDING: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">
 <meta name=\"viewport\" content=\"width=device-width\"><title>evenkeel</title><h1>evenkeel</h1><ul>\
 <li><a href=\"/metrics\">metrics</a> for Prometheus\
 <li><a href=\"/api/v1/status\">status</a> as JSON; <code>evenkeel status</code> shows it as text\
+<li><a href=\"/api/v1/peers\">peers</a> as JSON; <code>evenkeel status peers</code> shows them as text\
 <li><a href=\"/-/healthy\">healthy</a><li><a href=\"/-/ready\">ready</a></ul>";
 
 /// Binds the address.
@@ -44,6 +46,7 @@ pub async fn serve(listener: TcpListener, hub: Arc<Hub>) {
         .route("/-/healthy", get(async || "evenkeel is healthy.\n"))
         .route("/-/ready", get(ready))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/peers", get(peers))
         .with_state(hub);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!("HTTP has ended: {error}");
@@ -66,8 +69,23 @@ async fn ready(State(hub): State<Arc<Hub>>) -> Response {
 }
 
 async fn status(State(hub): State<Arc<Hub>>) -> Response {
-    match hub.status().await {
-        Ok(status) => match serde_json::to_string(&status) {
+    json(hub.status().await)
+}
+
+/// The peers that the query names, as `evenkeel status peers` does by its options.
+async fn peers(
+    State(hub): State<Arc<Hub>>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    match Filter::from_query(&query) {
+        Ok(filter) => json(hub.peers(filter).await),
+        Err(wrong) => (StatusCode::BAD_REQUEST, format!("{wrong}\n")).into_response(),
+    }
+}
+
+fn json(answer: Result<impl Serialize, impl std::fmt::Display>) -> Response {
+    match answer {
+        Ok(document) => match serde_json::to_string(&document) {
             Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
             Err(error) => unavailable(&error),
         },

@@ -260,7 +260,7 @@ fn filtered(family: Family, identifier: u16) -> io::Result<Socket> {
 }
 
 /// Instructions of the classic BPF (`linux/filter.h`). A load from beyond the packet drops it.
-mod bpf {
+pub(crate) mod bpf {
     use socket2::SockFilter;
 
     /// A = byte at `at`.

@@ -16,8 +16,8 @@
 
 pub mod icmp;
 mod reader;
-mod recvmmsg;
-mod socket;
+pub(crate) mod recvmmsg;
+pub(crate) mod socket;
 pub mod udp;
 
 use std::{
@@ -241,15 +241,15 @@ impl Drop for Waiting {
     }
 }
 
-/// How the driver calls a reader that may be asleep on its sockets.
+/// How others call a thread that may be asleep on its sockets.
 #[derive(Debug)]
-struct Call {
-    bell: OwnedFd,
-    stop: AtomicBool,
+pub(crate) struct Call {
+    pub(crate) bell: OwnedFd,
+    pub(crate) stop: AtomicBool,
 }
 
 impl Call {
-    fn new() -> io::Result<Call> {
+    pub(crate) fn new() -> io::Result<Call> {
         // SAFETY: the call takes no pointers; what it returns is checked before it is used.
         let bell = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if bell < 0 {
@@ -260,7 +260,7 @@ impl Call {
         Ok(Call { bell, stop: AtomicBool::new(false) })
     }
 
-    fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // It fails only when it was rung 2^64 - 2 times without an answer: then it is ringing.
         // SAFETY: the buffer is eight bytes long, as the length says.
@@ -268,7 +268,7 @@ impl Call {
     }
 
     /// Whether it was rung since this was last asked.
-    fn was_rung(&self) -> bool {
+    pub(crate) fn was_rung(&self) -> bool {
         let mut count = [0; 8];
         // SAFETY: the buffer is eight bytes long, as the length says.
         let read = unsafe {

@@ -25,7 +25,7 @@ const TAIL: usize = (64 << 10) - HEAD;
 const CONTROL: usize = 128;
 
 /// Memory for one batch of datagrams, and the last batch in it.
-pub(super) struct Slots {
+pub(crate) struct Slots {
     messages: Vec<libc::mmsghdr>,
     /// How many of `messages` the kernel may have overwritten in the last call.
     used: usize,
@@ -48,7 +48,7 @@ struct Memory {
 struct Control([u8; CONTROL]);
 
 /// One datagram as the last call left it.
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// Its first bytes.
     pub head: &'a [u8],
     /// What did not fit there.
@@ -66,10 +66,19 @@ pub(super) struct Message<'a> {
 }
 
 impl Slots {
-    /// Memory for `count` datagrams a call.
-    pub(super) fn new(count: usize) -> Slots {
-        let mut heads = vec![0u8; count * HEAD_STRIDE];
-        let mut tails = vec![0u8; count * TAIL];
+    /// Memory for `count` datagrams of any length a call.
+    pub(crate) fn new(count: usize) -> Slots {
+        Slots::with_sizes(count, HEAD, HEAD_STRIDE, TAIL)
+    }
+
+    /// Memory for `count` datagrams of at most `length` bytes a call: what is longer is cut.
+    pub(crate) fn short(count: usize, length: usize) -> Slots {
+        Slots::with_sizes(count, length, length, 0)
+    }
+
+    fn with_sizes(count: usize, head_len: usize, stride: usize, tail_len: usize) -> Slots {
+        let mut heads = vec![0u8; count * stride];
+        let mut tails = vec![0u8; count * tail_len];
         // SAFETY: a sockaddr_storage is plain data, for which all bytes zero are valid.
         let unknown: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
         let mut sources = vec![unknown; count];
@@ -80,11 +89,10 @@ impl Slots {
         let mut parts: Vec<[libc::iovec; 2]> = (0..count)
             .map(|i| {
                 // Both stay inside their vectors, of which each has `count` slots.
-                let (head, tail) =
-                    (head.wrapping_add(i * HEAD_STRIDE), tail.wrapping_add(i * TAIL));
+                let (head, tail) = (head.wrapping_add(i * stride), tail.wrapping_add(i * tail_len));
                 [
-                    libc::iovec { iov_base: head.cast(), iov_len: HEAD },
-                    libc::iovec { iov_base: tail.cast(), iov_len: TAIL },
+                    libc::iovec { iov_base: head.cast(), iov_len: head_len },
+                    libc::iovec { iov_base: tail.cast(), iov_len: tail_len },
                 ]
             })
             .collect();
@@ -97,7 +105,7 @@ impl Slots {
                 let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
                 message.msg_hdr.msg_name = source.wrapping_add(i).cast();
                 message.msg_hdr.msg_iov = part.wrapping_add(i).cast();
-                message.msg_hdr.msg_iovlen = 2;
+                message.msg_hdr.msg_iovlen = if tail_len > 0 { 2 } else { 1 };
                 message.msg_hdr.msg_control = control.wrapping_add(i).cast();
                 message
             })
@@ -119,7 +127,7 @@ impl Slots {
     /// `WouldBlock` when the socket is empty, `Interrupted`, and whatever the kernel reports of
     /// the socket. That fewer came than fit does not tell that the socket is empty: an error after
     /// the first datagram ends the batch as well, and is reported by the next call.
-    pub(super) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+    pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         for message in &mut self.messages[..self.used] {
             message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             message.msg_hdr.msg_controllen = CONTROL as _;
@@ -145,7 +153,7 @@ impl Slots {
     }
 
     /// The datagrams of the last call.
-    pub(super) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         self.messages[..self.used].iter().map(|message| {
             // SAFETY: the kernel filled in this message in the last call, and its pointers are as
             // `new` set them.
@@ -163,14 +171,14 @@ impl Slots {
 unsafe fn read(message: &libc::mmsghdr) -> Message<'_> {
     let header = &message.msg_hdr;
     let len = message.msg_len as usize;
-    let in_head = len.min(HEAD);
-    // SAFETY: msg_iov has two entries, of HEAD and TAIL bytes; the kernel wrote msg_len bytes,
-    // which are no more than the two together hold.
+    // SAFETY: msg_iov is to two entries, whose lengths are those of their memory; the kernel wrote
+    // msg_len bytes, which are no more than the two together hold.
     let (head, tail) = unsafe {
         let [head, tail] = &*header.msg_iov.cast::<[libc::iovec; 2]>();
+        let in_head = len.min(head.iov_len);
         (
             slice::from_raw_parts(head.iov_base.cast::<u8>(), in_head),
-            slice::from_raw_parts(tail.iov_base.cast::<u8>(), (len - in_head).min(TAIL)),
+            slice::from_raw_parts(tail.iov_base.cast::<u8>(), (len - in_head).min(tail.iov_len)),
         )
     };
     // SAFETY: msg_name is to a sockaddr_storage.

@@ -85,7 +85,7 @@ impl EarSocket {
 }
 
 /// Sets an option whose value is a number.
-pub(super) fn set_option(
+pub(crate) fn set_option(
     fd: BorrowedFd<'_>,
     level: libc::c_int,
     name: libc::c_int,
@@ -109,7 +109,7 @@ pub(super) fn set_option(
 ///
 /// SO_RXQ_OVFL tells the same, but only with the next datagram that gets through: what a burst
 /// lost at its end would stay unknown until then.
-pub(super) fn kernel_drops(fd: BorrowedFd<'_>) -> Option<u32> {
+pub(crate) fn kernel_drops(fd: BorrowedFd<'_>) -> Option<u32> {
     /// SK_MEMINFO_DROPS and SK_MEMINFO_VARS of `linux/sock_diag.h`.
     const DROPS: usize = 8;
     const VARS: usize = 9;
@@ -131,7 +131,7 @@ pub(super) fn kernel_drops(fd: BorrowedFd<'_>) -> Option<u32> {
 
 /// Asks for a receive buffer of `bytes`, beyond `net.core.rmem_max` where CAP_NET_ADMIN lets us,
 /// and says how many were granted.
-fn grow(socket: &Socket, bytes: usize) -> io::Result<usize> {
+pub(crate) fn grow(socket: &Socket, bytes: usize) -> io::Result<usize> {
     // The kernel doubles the figure in an int.
     let asked = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX).min(libc::c_int::MAX / 2);
     if set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, asked).is_err() {

@@ -1,0 +1,671 @@
+//! What `evenkeel status peers` and `/api/v1/peers` tell: a summary, and the peers that a filter
+//! names, the worst first.
+//!
+//! The JSON is versioned by `schema`: fields may be added, none changes its meaning. `README.md`
+//! beside this file lists them.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    net::IpAddr,
+    time::Duration,
+};
+
+use evenkeel_core::{
+    peers::{
+        Discard, GroupStats, Inconclusive, PeerState, PeerView, ROUND_TRIP_BUCKETS,
+        roster::Labels,
+        settings::{Group, Heartbeat},
+    },
+    time::{Pretty, WallTime},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    engine::{LATENESS_BUCKETS, SocketStats},
+    filter::Filter,
+    view::{Admission, FileView, PeersView},
+};
+use crate::{snapshot, status::utc};
+
+/// The document.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeersStatus {
+    /// The version of this document's form.
+    pub schema: u32,
+    /// When this was so, in UTC.
+    pub at: String,
+    /// All peers in sum.
+    pub summary: PeersSummary,
+    /// How many peers the filter names; the list below may hold fewer.
+    pub matched: u64,
+    /// The peers: those that are down first, then the silent ones; of one state those first that have
+    /// been in it for the shortest time.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// All peers in sum.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeersSummary {
+    /// So many are silent at once that detection is slowed (PEER-9).
+    pub mass_silence: bool,
+    /// Peers that are tried again, or were found down within their last interval.
+    pub silent_now: u64,
+    /// The groups.
+    pub groups: Vec<GroupStatus>,
+    /// What came and was no answer to an outstanding request, by reason, where there was any.
+    pub discarded: BTreeMap<String, u64>,
+    /// Heartbeats that never left, as the agent stood still for more than their interval.
+    pub skipped: u64,
+    /// How often the peer monitor stood still.
+    pub stalls: u64,
+    /// Raises and clears that wait to be told.
+    pub findings_waiting: u64,
+    /// Batches that left.
+    pub batches: u64,
+    /// So late, in milliseconds, were 99 of 100 batches at most.
+    pub batches_late_ms: Option<f64>,
+    /// How late the latest of them was.
+    pub batches_longest_late_ms: f64,
+    /// Requests that the kernel did not take, by its error.
+    pub send_errors: BTreeMap<String, u64>,
+    /// The sockets.
+    pub sockets: Vec<SocketStatus>,
+    /// The files that name peers.
+    pub files: Vec<FileStatus>,
+    /// What keeps the monitor from doing all that it should, each in a sentence.
+    pub problems: Vec<String>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Its name.
+    pub name: String,
+    /// What is asked: `echo` or `pmipv6`.
+    pub heartbeat: String,
+    /// How often each peer is asked, in seconds.
+    pub interval_seconds: f64,
+    /// A new peer of it is admitted if fewer than this are, in all groups together.
+    pub limit: u64,
+    /// Peers that are monitored.
+    pub admitted: u64,
+    /// Peers that are known and not monitored.
+    pub refused: u64,
+    /// How many of the admitted peers stand where, by the name of the state.
+    pub peers: BTreeMap<String, u64>,
+    /// Periodic heartbeats sent.
+    pub heartbeats: u64,
+    /// Retransmissions sent.
+    pub retransmissions: u64,
+    /// Answers that counted.
+    pub answers: u64,
+    /// Requests that had no answer in time.
+    pub unanswered: u64,
+    /// The same where it says nothing of the peer, by reason, where there was any.
+    pub inconclusive: BTreeMap<String, u64>,
+    /// How often a peer was found down.
+    pub no_answer: u64,
+    /// How often a peer said that it had restarted.
+    pub restarts: u64,
+    /// How long the latest whole sweep took, in seconds.
+    pub sweep_seconds: Option<f64>,
+    /// Round-trip times since the start, in milliseconds.
+    pub round_trip_ms: Option<RoundTripStatus>,
+}
+
+/// So long, in milliseconds, did this share of the answers take at most. It is estimated within the
+/// buckets of the histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundTripStatus {
+    /// Half of them.
+    pub p50: f64,
+    /// 95 of 100.
+    pub p95: f64,
+    /// 99 of 100.
+    pub p99: f64,
+}
+
+/// A socket that peers are asked by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SocketStatus {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// `raw` or `ping`.
+    pub kind: String,
+    /// The source address that was configured.
+    pub source: Option<String>,
+    /// The receive buffer that was granted, in octets.
+    pub buffer_bytes: u64,
+    /// The receive buffer that was asked for, in octets.
+    pub buffer_asked_bytes: u64,
+    /// What the kernel dropped before it could be read.
+    pub drops: u64,
+}
+
+/// A file that names peers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileStatus {
+    /// Its path.
+    pub path: String,
+    /// The group whose peers it names.
+    pub group: String,
+    /// How many peers it names.
+    pub peers: u64,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+/// A peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its address.
+    pub address: String,
+    /// Its group.
+    pub group: String,
+    /// Where it stands: a state, or `not_admitted`.
+    pub state: String,
+    /// Since when, in seconds from now; nothing if it is not admitted.
+    pub for_seconds: Option<f64>,
+    /// The latest round-trip time, in milliseconds.
+    pub round_trip_ms: Option<f64>,
+    /// Requests that had no answer in time since it was admitted.
+    pub unanswered: u64,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl PeersStatus {
+    /// The version of the form.
+    pub const SCHEMA: u32 = 1;
+
+    /// The document of an agent without peers.
+    pub fn none(at: WallTime) -> PeersStatus {
+        PeersStatus {
+            schema: PeersStatus::SCHEMA,
+            at: utc(at),
+            summary: PeersSummary::default(),
+            matched: 0,
+            peers: Vec::new(),
+        }
+    }
+
+    /// The document of one moment. With 128,000 peers it takes milliseconds.
+    pub fn new(view: &PeersView, filter: &Filter) -> PeersStatus {
+        let (matched, peers) = match filter.not_admitted {
+            true => not_admitted(view, filter),
+            false => admitted(view, filter),
+        };
+        PeersStatus {
+            schema: PeersStatus::SCHEMA,
+            at: utc(view.wall),
+            summary: PeersSummary::new(view),
+            matched: matched as u64,
+            peers,
+        }
+    }
+
+    /// The document for a person at a terminal.
+    pub fn table(&self, filter: &Filter) -> String {
+        let mut out = String::new();
+        // Writing to a string can't fail.
+        let _ = self.write_table(filter, &mut out);
+        out
+    }
+
+    fn write_table(&self, filter: &Filter, out: &mut String) -> fmt::Result {
+        if self.summary.groups.is_empty() {
+            return writeln!(out, "No peers are configured: there is no [[peers.group]].");
+        }
+        self.summary.write_table(out)?;
+        self.summary.write_engine(out)?;
+        let title = match (filter.is_empty(), filter.not_admitted) {
+            (true, _) => "DOWN OR SILENT",
+            (false, true) => "NOT ADMITTED",
+            (false, false) => "PEERS THAT FIT",
+        };
+        writeln!(out, "\n{title}  {}", self.matched)?;
+        let widest =
+            |text: fn(&PeerStatus) -> &str| self.peers.iter().map(|peer| text(peer).len()).max();
+        let address_width = widest(|peer| &peer.address).unwrap_or(0);
+        let group_width = widest(|peer| &peer.group).unwrap_or(0);
+        for peer in &self.peers {
+            let PeerStatus { address, group, state, .. } = peer;
+            write!(out, "  {state:<11}  {address:<address_width$}  {group:<group_width$}")?;
+            if let Some(seconds) = peer.for_seconds {
+                write!(out, "  for {}", whole(seconds))?;
+            }
+            if let Some(ms) = peer.round_trip_ms {
+                write!(out, "  {ms:.2} ms")?;
+            }
+            if peer.unanswered > 0 {
+                write!(out, "  {} unanswered", peer.unanswered)?;
+            }
+            for (name, value) in &peer.labels {
+                write!(out, "  {name}={value}")?;
+            }
+            writeln!(out)?;
+        }
+        let more = self.matched - self.peers.len() as u64;
+        if more > 0 {
+            writeln!(
+                out,
+                "  and {more} more: --limit lists more of them; --group, --state, --address and \
+                 --label fewer"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The admitted peers that fit: how many there are, and the first of them.
+fn admitted(view: &PeersView, filter: &Filter) -> (usize, Vec<PeerStatus>) {
+    let fitting: Vec<&PeerView> = view
+        .peers
+        .iter()
+        .filter(|peer| {
+            filter.fits_state(peer.state) && {
+                let known = view.known(peer).map(|known| &known.wanted);
+                filter.fits(view, peer.group, peer.address, known)
+            }
+        })
+        .collect();
+    let matched = fitting.len();
+    let order = |peer: &PeerView| (badness(peer.state), Reverse(peer.since), peer.address);
+    let listed = snapshot::first(fitting, filter.limit, |one, other| order(one).cmp(&order(other)));
+    let rows = listed.into_iter().map(|peer| PeerStatus {
+        for_seconds: Some(view.at.since(peer.since).as_secs_f64()),
+        round_trip_ms: peer.round_trip.map(ms),
+        unanswered: peer.unanswered.into(),
+        state: peer.state.name().to_owned(),
+        ..PeerStatus::of(
+            peer.address,
+            view.group_name(peer.group),
+            view.known(peer).map(|known| &known.wanted.labels),
+        )
+    });
+    (matched, rows.collect())
+}
+
+/// The peers that fit and are not admitted, in the order in which they became known.
+fn not_admitted(view: &PeersView, filter: &Filter) -> (usize, Vec<PeerStatus>) {
+    let mut matched = 0;
+    let mut rows = Vec::new();
+    for known in view.roster.known().filter(|known| known.place.is_none()) {
+        let wanted = &known.wanted;
+        if !filter.fits(view, wanted.group, wanted.address, Some(wanted)) {
+            continue;
+        }
+        matched += 1;
+        if rows.len() < filter.limit {
+            let group = view.group_name(wanted.group);
+            rows.push(PeerStatus::of(wanted.address, group, Some(&wanted.labels)));
+        }
+    }
+    (matched, rows)
+}
+
+/// The worst first.
+const fn badness(state: PeerState) -> u8 {
+    match state {
+        PeerState::Down => 0,
+        PeerState::Silent => 1,
+        PeerState::Unsupported => 2,
+        PeerState::Unknown => 3,
+        PeerState::Disabled => 4,
+        PeerState::Alive => 5,
+    }
+}
+
+impl PeerStatus {
+    /// A peer that is not admitted.
+    fn of(address: IpAddr, group: &str, labels: Option<&Labels>) -> PeerStatus {
+        PeerStatus {
+            address: address.to_string(),
+            group: group.to_owned(),
+            state: "not_admitted".to_owned(),
+            for_seconds: None,
+            round_trip_ms: None,
+            unanswered: 0,
+            labels: labels.into_iter().flat_map(|labels| labels.iter().cloned()).collect(),
+        }
+    }
+}
+
+impl PeersSummary {
+    /// What the status of the whole agent tells, too.
+    pub fn new(view: &PeersView) -> PeersSummary {
+        let PeersView { settings, stats, admission, engine, files, .. } = view;
+        let late = |share| quantile(&LATENESS_BUCKETS, &engine.lateness.buckets, share).map(ms);
+        let groups = settings.groups.iter().enumerate().map(|(place, group)| {
+            let counted = stats.groups.iter().find(|stats| stats.name == group.name);
+            let admission = admission.get(place).copied().unwrap_or_default();
+            GroupStatus::new(group, counted.unwrap_or(&GroupStats::default()), admission)
+        });
+        let mut problems = [&engine.problems[..], &view.problems].concat();
+        problems.extend(files.iter().filter_map(|file| {
+            let problem = file.problem.as_ref()?;
+            Some(format!("{} (group {}): {problem}", file.path, file.group))
+        }));
+        PeersSummary {
+            mass_silence: stats.mass_silence,
+            silent_now: stats.silent.into(),
+            groups: groups.collect(),
+            discarded: counted(Discard::ALL.map(Discard::name), stats.discarded),
+            skipped: stats.skipped,
+            stalls: stats.stalls,
+            findings_waiting: stats.untold.into(),
+            batches: engine.lateness.count(),
+            batches_late_ms: late(0.99),
+            batches_longest_late_ms: ms(engine.lateness.longest),
+            send_errors: counted(
+                engine.send_errors.iter().map(|error| error.0),
+                engine.send_errors.iter().map(|error| error.1),
+            ),
+            sockets: engine.sockets.iter().map(SocketStatus::new).collect(),
+            files: files.iter().map(FileStatus::new).collect(),
+            problems,
+        }
+    }
+
+    /// The part that the status of the whole agent shows, too.
+    pub fn write_table(&self, out: &mut String) -> fmt::Result {
+        let all = |number: fn(&GroupStatus) -> u64| self.groups.iter().map(number).sum::<u64>();
+        write!(out, "PEERS  {} admitted", all(|group| group.admitted))?;
+        for state in PeerState::ALL {
+            let count: u64 = self.groups.iter().map(|group| group.in_state(state)).sum();
+            if count > 0 {
+                write!(out, ", {count} {}", state.name())?;
+            }
+        }
+        match all(|group| group.refused) {
+            0 => {}
+            refused => write!(out, ", {refused} NOT ADMITTED")?,
+        }
+        let silence = if self.mass_silence { ", MASS SILENCE" } else { "" };
+        writeln!(out, "{silence}")?;
+        for problem in &self.problems {
+            writeln!(out, "  ! {problem}")?;
+        }
+        for group in &self.groups {
+            group.write_line(out)?;
+        }
+        Ok(())
+    }
+
+    /// The rest, for who asks for the peers.
+    fn write_engine(&self, out: &mut String) -> fmt::Result {
+        for group in &self.groups {
+            if !group.inconclusive.is_empty() {
+                let tries = listed(&group.inconclusive);
+                writeln!(
+                    out,
+                    "  inconclusive tries of {}, as this host was to blame: {tries}",
+                    group.name
+                )?;
+            }
+        }
+        for (what, counts) in [
+            ("discarded answers", &self.discarded),
+            ("requests that were not sent", &self.send_errors),
+        ] {
+            if !counts.is_empty() {
+                writeln!(out, "  {what}: {}", listed(counts))?;
+            }
+        }
+        if let Some(late) = self.batches_late_ms {
+            let (batches, longest) = (self.batches, self.batches_longest_late_ms);
+            writeln!(
+                out,
+                "  {batches} batches, 99 of 100 within {late:.1} ms of their time, the latest {longest:.1} ms after it"
+            )?;
+        }
+        if self.stalls > 0 || self.skipped > 0 {
+            let (stalls, skipped) = (self.stalls, self.skipped);
+            writeln!(out, "  stood still {stalls} times, {skipped} heartbeats never left")?;
+        }
+        if self.findings_waiting > 0 {
+            writeln!(out, "  {} raises and clears wait to be told", self.findings_waiting)?;
+        }
+        for socket in &self.sockets {
+            let SocketStatus { family, kind, source, .. } = socket;
+            let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
+            write!(out, "  {family} {kind} socket")?;
+            if let Some(source) = source {
+                write!(out, " from {source}")?;
+            }
+            write!(out, ", receive buffer {:.1} MiB", mib(socket.buffer_bytes))?;
+            if socket.buffer_bytes < socket.buffer_asked_bytes {
+                write!(out, " of {:.1} asked for", mib(socket.buffer_asked_bytes))?;
+            }
+            match socket.drops {
+                0 => writeln!(out)?,
+                drops => writeln!(out, ", {drops} DROPPED by the kernel")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl GroupStatus {
+    fn new(group: &Group, stats: &GroupStats, admission: Admission) -> GroupStatus {
+        let bounds = ROUND_TRIP_BUCKETS.map(Duration::from_micros);
+        let within = |share| quantile(&bounds, &stats.round_trips.buckets, share).map(ms);
+        let round_trip_ms =
+            || Some(RoundTripStatus { p50: within(0.5)?, p95: within(0.95)?, p99: within(0.99)? });
+        GroupStatus {
+            name: group.name.clone(),
+            heartbeat: match group.kind {
+                Heartbeat::Echo => "echo",
+                Heartbeat::ProxyMobile => "pmipv6",
+            }
+            .to_owned(),
+            interval_seconds: group.interval.as_secs_f64(),
+            limit: group.limit.into(),
+            admitted: admission.admitted.into(),
+            refused: admission.refused.into(),
+            peers: PeerState::ALL
+                .iter()
+                .zip(stats.peers)
+                .map(|(state, count)| (state.name().to_owned(), count.into()))
+                .collect(),
+            heartbeats: stats.heartbeats,
+            retransmissions: stats.retransmissions,
+            answers: stats.answers,
+            unanswered: stats.unanswered,
+            inconclusive: counted(Inconclusive::ALL.map(Inconclusive::name), stats.inconclusive),
+            no_answer: stats.no_answer,
+            restarts: stats.restarts,
+            sweep_seconds: stats.sweep.map(|sweep| sweep.as_secs_f64()),
+            round_trip_ms: round_trip_ms(),
+        }
+    }
+
+    fn in_state(&self, state: PeerState) -> u64 {
+        self.peers.get(state.name()).copied().unwrap_or(0)
+    }
+
+    fn write_line(&self, out: &mut String) -> fmt::Result {
+        let GroupStatus { name, admitted, limit, .. } = self;
+        write!(out, "  {name:<12} {admitted} of at most {limit}")?;
+        for state in PeerState::ALL {
+            match self.in_state(state) {
+                0 => {}
+                count => write!(out, ", {count} {}", state.name())?,
+            }
+        }
+        if self.refused > 0 {
+            write!(out, ", {} NOT ADMITTED", self.refused)?;
+        }
+        write!(out, "; every {}", whole(self.interval_seconds))?;
+        if let Some(sweep) = self.sweep_seconds {
+            write!(out, ", sweep {sweep:.1} s")?;
+        }
+        if let Some(RoundTripStatus { p50, p95, p99 }) = self.round_trip_ms {
+            write!(out, ", round trip {p50:.2} / {p95:.2} / {p99:.2} ms")?;
+        }
+        if self.restarts > 0 {
+            write!(out, ", {} restarts", self.restarts)?;
+        }
+        writeln!(out)
+    }
+}
+
+impl SocketStatus {
+    fn new(socket: &SocketStats) -> SocketStatus {
+        SocketStatus {
+            family: if socket.v4 { "ipv4" } else { "ipv6" }.to_owned(),
+            kind: if socket.raw { "raw" } else { "ping" }.to_owned(),
+            source: socket.source.map(|source| source.to_string()),
+            buffer_bytes: socket.buffer_granted as u64,
+            buffer_asked_bytes: socket.buffer_asked as u64,
+            drops: socket.kernel_drops,
+        }
+    }
+}
+
+impl FileStatus {
+    fn new(file: &FileView) -> FileStatus {
+        FileStatus {
+            path: file.path.clone(),
+            group: file.group.clone(),
+            peers: file.peers as u64,
+            problem: file.problem.clone(),
+        }
+    }
+}
+
+/// Counts by name, those that are not zero.
+fn counted(
+    names: impl IntoIterator<Item = &'static str>,
+    counts: impl IntoIterator<Item = u64>,
+) -> BTreeMap<String, u64> {
+    let all = names.into_iter().zip(counts);
+    all.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+fn listed(counts: &BTreeMap<String, u64>) -> String {
+    counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// What this share of what was counted is at most, as Prometheus' `histogram_quantile` estimates it:
+/// evenly within a bucket. Beyond the last bound nothing is known but that bound.
+fn quantile(bounds: &[Duration], counts: &[u64], share: f64) -> Option<Duration> {
+    let all: u64 = counts.iter().sum();
+    if all == 0 {
+        return None;
+    }
+    let rank = share * all as f64;
+    let mut before = 0;
+    let mut lower = Duration::ZERO;
+    for (bound, count) in bounds.iter().zip(counts) {
+        if (before + count) as f64 >= rank && *count > 0 {
+            let part = (rank - before as f64).max(0.0) / *count as f64;
+            return Some(lower + (*bound - lower).mul_f64(part));
+        }
+        before += count;
+        lower = *bound;
+    }
+    Some(lower)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// Seconds for a person, without what nobody reads.
+fn whole(seconds: f64) -> Pretty {
+    Pretty(Duration::from_secs(seconds.round() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::testing::sample, *};
+
+    fn filter(query: &[(&str, &str)]) -> Filter {
+        let pairs = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Filter::from_query(&pairs.collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn peer_14_a_summary_comes_first_and_then_who_is_down_or_silent() {
+        let filter = Filter::default();
+        let status = PeersStatus::new(&sample(), &filter);
+        let expected = "\
+PEERS  7 admitted, 1 unknown, 1 alive, 1 silent, 2 down, 1 disabled, 1 unsupported, 2 NOT ADMITTED, MASS SILENCE
+  ! the receive buffer is too small
+  ! /etc/peers.json (group edge): 1:1: this is no JSON
+  core         6 of at most 7, 1 unknown, 1 alive, 1 silent, 1 down, 1 disabled, 1 unsupported; every 1m, sweep 46.6 s, round trip 1.75 / 2.42 / 2.48 ms
+  edge         1 of at most 7, 1 down, 2 NOT ADMITTED; every 1m, 3 restarts
+  inconclusive tries of core, as this host was to blame: 7 neighbour_table_full
+  discarded answers: 5 wrong_token
+  requests that were not sent: 2 ENETUNREACH
+  100 batches, 99 of 100 within 0.5 ms of their time, the latest 80.0 ms after it
+  stood still 1 times, 6 heartbeats never left
+  4 raises and clears wait to be told
+  ipv4 raw socket, receive buffer 4.0 MiB
+  ipv6 ping socket from 2001:db8::1, receive buffer 0.2 MiB of 4.0 asked for, 17 DROPPED by the kernel
+
+DOWN OR SILENT  3
+  down         192.0.2.7  edge  for 1m33s  6 unanswered  site=north
+  down         192.0.2.4  core  for 1m36s  3 unanswered  site=south
+  silent       192.0.2.3  core  for 1m37s  1.50 ms  2 unanswered  site=north
+";
+        assert_eq!(status.table(&filter), expected);
+        let json = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<PeersStatus>(&json).unwrap(), status);
+    }
+
+    #[test]
+    fn peer_14_a_filter_names_who_is_listed() {
+        let view = sample();
+        for (query, matched, listed) in [
+            (&[][..], 3, &["7", "4", "3"][..]),
+            (&[("limit", "1")], 3, &["7"]),
+            (&[("limit", "0")], 3, &[]),
+            (&[("group", "core")], 6, &["4", "3", "6", "1", "5", "2"]),
+            (&[("state", "alive,down")], 3, &["7", "4", "2"]),
+            (&[("address", "192.0.2.4/30"), ("group", "core")], 3, &["4", "6", "5"]),
+            (&[("label", "site=south")], 3, &["4", "6", "2"]),
+            (&[("label", "site=south"), ("label", "site=north")], 0, &[]),
+            // PEER-5: who is not admitted is listed as such.
+            (&[("not_admitted", "true")], 2, &["8", "9"]),
+            (&[("not_admitted", "true"), ("label", "site=north"), ("limit", "5")], 1, &["9"]),
+            (&[("not_admitted", "true"), ("group", "core")], 0, &[]),
+            (&[("group", "none")], 0, &[]),
+        ] {
+            let filter = filter(query);
+            let status = PeersStatus::new(&view, &filter);
+            let told = status.peers.iter().map(|peer| peer.address.rsplit('.').next().unwrap());
+            assert_eq!(told.collect::<Vec<_>>(), listed, "{query:?}");
+            assert_eq!(status.matched, matched, "{query:?}");
+            let more = status.table(&filter).contains(" more: --limit");
+            assert_eq!(more, matched > listed.len() as u64, "{query:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_without_peers_says_so() {
+        let none = PeersStatus::none(WallTime(0));
+        assert!(none.table(&Filter::default()).starts_with("No peers are configured"));
+    }
+
+    #[test]
+    fn shares_are_estimated_within_the_bucket_that_they_fall_into() {
+        let bounds = [1, 2, 4].map(Duration::from_millis);
+        for (counts, share, micros) in [
+            ([0, 0, 0, 0], 0.5, None),
+            ([10, 0, 0, 0], 0.5, Some(500)),
+            ([10, 10, 0, 0], 0.5, Some(1_000)),
+            ([0, 10, 0, 0], 0.5, Some(1_500)),
+            ([5, 0, 5, 0], 0.75, Some(3_000)),
+            // Of what is beyond the last bound no more is known than that.
+            ([0, 0, 0, 10], 0.5, Some(4_000)),
+            ([5, 0, 0, 5], 0.99, Some(4_000)),
+        ] {
+            let found = quantile(&bounds, &counts, share);
+            assert_eq!(found, micros.map(Duration::from_micros), "{counts:?} {share}");
+        }
+    }
+}

@@ -173,7 +173,13 @@ fn status_tells_the_alarms_as_a_table_and_as_json() {
 fn promtool_has_nothing_to_say_about_the_metrics() {
     let lab = Lab::new();
     let ns = lab.namespace("promtool");
-    let agent = Agent::start(&ns, GOOD);
+    // PEER-14: with every series that peers can have.
+    let peers = "[peers]\nmetrics = \"full\"\n[[peers.group]]\nname = \"core\"\ninterval = \"1s\"\n\
+                 peers = [\"127.0.0.2\"]\nlabels = { site = \"a \\\"b\\\"\" }\n";
+    let agent = Agent::start(&ns, &format!("{GOOD}{peers}"));
+    wait_until("an answer", Duration::from_secs(20), || {
+        agent.metrics().sum("evenkeel_peer_up", &[("peer", "127.0.0.2")]) == 1.0
+    });
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -185,7 +191,12 @@ fn promtool_has_nothing_to_say_about_the_metrics() {
     promtool.stdin.take().expect("piped").write_all(metrics.as_bytes()).expect("promtool reads");
     let output = promtool.wait_with_output().expect("promtool ends");
     assert!(output.status.success() && said(&output).is_empty(), "{}", said(&output));
-    for name in ["evenkeel_traps_received_total", "evenkeel_trap_socket_drops_total"] {
+    for name in [
+        "evenkeel_traps_received_total",
+        "evenkeel_trap_socket_drops_total",
+        "evenkeel_peers_round_trip_seconds_bucket",
+        "evenkeel_peer_round_trip_seconds",
+    ] {
         assert!(agent.metrics().has(name), "no {name} in:\n{metrics}");
     }
     assert_eq!(agent.get("/-/healthy").map(|(status, _)| status), Some(200));

@@ -1,7 +1,9 @@
 //! The tests' own tools, tested: what they are blind to would make every other test green.
 
 use std::{
-    net::UdpSocket,
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, UdpSocket},
     process::Command,
     time::{Duration, Instant},
 };
@@ -9,8 +11,11 @@ use std::{
 use tempfile::TempDir;
 
 use crate::common::{
-    Device, Lab, Nms, Sink, Trap, check, expect, output,
+    Device, Lab, Nms, Ns, Row, Sink, Trap, check, expect,
+    field::{self, Field, Loss},
+    output,
     stack::{self, NetSnmp, User},
+    truth::{EARLY, Failure, Rule, Truth, Try},
     tshark::Capture,
     wait_until, wire,
 };
@@ -142,4 +147,149 @@ fn nftables_can_lose_exactly_three_replies() {
         assert!(text.contains("5 packets transmitted, 2 received"), "{text}");
     }
     assert_eq!(host.counted("lost"), 6);
+}
+
+/// Asks peers with fping, which was written by others: each three times. Gives how often each answered.
+fn fping(host: &Ns, peers: &[IpAddr]) -> BTreeMap<IpAddr, usize> {
+    let directory = TempDir::with_prefix("ek-fping-").expect("a temporary directory");
+    let list = directory.path().join("list");
+    let lines: Vec<String> = peers.iter().map(IpAddr::to_string).collect();
+    fs::write(&list, lines.join("\n")).expect("a writable directory");
+    let mut command = host.command("fping");
+    command.args(["-q", "-C", "3", "-i", "0.2", "-p", "250", "-t", "250", "-f"]).arg(&list);
+    // It ends with 1 where anybody did not answer.
+    let result = command.output().expect("fping is installed by tests/setup");
+    let text = String::from_utf8_lossy(&result.stderr);
+    let line = |line: &str| -> Option<(IpAddr, usize)> {
+        let (peer, times) = line.split_once(" : ")?;
+        let answered = times.split_whitespace().filter(|time| *time != "-").count();
+        Some((peer.trim().parse().ok()?, answered))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+#[test]
+fn the_log_of_a_field_and_fping_agree_on_who_answered_whatever_is_lost() {
+    let lab = Lab::new();
+    let host = lab.namespace("host");
+    let field = Field::routed(&lab, &host);
+    let peers: Vec<IpAddr> = field::v4(0, 500).chain(field::v6(0, 500)).collect();
+    let losses = [
+        (Loss::Nothing, 3000..=3000),
+        (Loss::TenthOfPackets, 2500..=2900),
+        (Loss::TenthOfPeers, 2500..=2900),
+        (Loss::To("10.1.1.0/24, 10.1.0.1-10.1.0.10"), 3000 - 3 * 254..=3000 - 3 * 254),
+        (Loss::All, 0..=0),
+    ];
+    for (loss, answers) in losses {
+        field.lose(loss);
+        let log = field.log();
+        let heard = fping(&host, &peers);
+        let truth = log.end();
+        assert_eq!(truth.requests(), 3000, "{loss:?}");
+        let answered =
+            |tries: &Vec<Try>| tries.iter().filter(|asked| asked.answered.is_some()).count();
+        let said: BTreeMap<IpAddr, usize> =
+            truth.peers.iter().map(|(&peer, tries)| (peer, answered(tries))).collect();
+        assert_eq!(said, heard, "{loss:?}");
+        let total: usize = said.values().sum();
+        assert!(answers.contains(&total), "{loss:?}: {total} answers");
+    }
+}
+
+#[test]
+fn a_field_holds_answers_and_lets_them_go_at_once() {
+    let lab = Lab::new();
+    let host = lab.namespace("host");
+    let field = Field::routed(&lab, &host);
+    let log = field.log();
+    field.hold_answers(true);
+    // Three times 250 ms: the field gives up after a second.
+    let heard = fping(&host, &field::v4(0, 2).collect::<Vec<_>>());
+    field.hold_answers(false);
+    let tries: Vec<Try> = log.end().peers.into_values().flatten().collect();
+    assert_eq!((tries.len(), heard.into_values().collect()), (6, vec![0, 0]));
+    let answers: Vec<_> =
+        tries.iter().map(|asked| asked.answered.expect("held, not lost")).collect();
+    let last_asked = tries.iter().map(|asked| asked.at).max().expect("six");
+    let (first, last) = (answers.iter().min().expect("six"), answers.iter().max().expect("six"));
+    assert!(*first > last_asked && *last - *first < Duration::from_millis(50), "{tries:?}");
+}
+
+#[test]
+fn a_field_can_be_unplugged_and_plugged_in_again() {
+    let lab = Lab::new();
+    let host = lab.namespace("host");
+    let field = Field::routed(&lab, &host);
+    let peers: Vec<IpAddr> = field::v4(0, 2).chain(field::v6(0, 2)).collect();
+    for (plugged, answers) in [(true, 3), (false, 0), (true, 3)] {
+        field.plug(plugged);
+        // The kernel takes a second to believe in a link.
+        wait_until(&format!("{answers} answers"), Duration::from_secs(10), || {
+            fping(&host, &peers).into_values().all(|answered| answered == answers)
+        });
+    }
+}
+
+/// Tries at these seconds; a `!` behind one says that it was answered, at once.
+fn tries(text: &str) -> Vec<Try> {
+    let of = |word: &str| {
+        let at = Duration::from_secs(1000 + word.trim_end_matches('!').parse::<u64>().expect("s"));
+        Try { at, answered: word.ends_with('!').then_some(at), ..Try::default() }
+    };
+    text.split_whitespace().map(of).collect()
+}
+
+/// What a journal says of one peer: `+12 -60` is down at 12 s and cleared at 60 s.
+fn rows(text: &str) -> Vec<Row> {
+    let row = |word: &str| Row {
+        at: Duration::from_secs(1000 + word[1..].parse::<u64>().expect("seconds")),
+        event: if word.starts_with('+') { "raise" } else { "clear" }.to_owned(),
+        reason: String::new(),
+        id: String::new(),
+        kind: "peer_down".to_owned(),
+        object: "10.1.0.0".to_owned(),
+        text: String::new(),
+    };
+    text.split_whitespace().map(row).collect()
+}
+
+#[test]
+fn a_truth_knows_who_was_down_and_is_content_with_no_other_journal() {
+    let rule = Rule { timeout: Duration::from_secs(3), max: 3, early: EARLY };
+    let peer: IpAddr = "10.1.0.0".parse().expect("an address");
+    // What was asked and answered; what a journal must then say; what it must not.
+    let table = [
+        ("0! 60! 120!", "", vec!["+129", "+9", "+9 -60"]),
+        ("0! 60 63 66! 120!", "", vec!["+69", "+69 -120"]),
+        ("0! 60 63 66 120!", "+69 -120", vec!["", "+69", "+69 -66", "+66 -120", "+73 -120"]),
+        ("0 3 6 60 120!", "+9 -120", vec!["+9 -60", "+9", "+69 -120"]),
+        ("0! 60 63 66 120 180", "+69", vec!["", "+69 -120", "+69 -180", "+129"]),
+        ("0 3 6 10! 20 23 26 30!", "+9 -10 +29 -30", vec!["+9 -30", "+9 -10", "+29 -30"]),
+        // Not yet due when the log ends, or hardly: it may be told or not.
+        ("0! 195 198", "", vec!["+198"]),
+        ("0! 190 193 196", "+199", vec!["+195"]),
+    ];
+    for (asked, right, wrong) in table {
+        let peers = BTreeMap::from([(peer, tries(asked))]);
+        let truth = Truth { peers, end: Duration::from_secs(1200) };
+        truth.agrees(rule, &rows(right));
+        for wrong in wrong {
+            let content = std::panic::catch_unwind(|| truth.agrees(rule, &rows(wrong))).is_ok();
+            assert!(!content, "{asked}: content with {wrong}");
+        }
+    }
+    let peers = BTreeMap::from([(peer, tries("0! 60 63 66 120!"))]);
+    let [failure] = &Truth { peers, end: Duration::from_secs(1200) }.failures(rule)[..] else {
+        panic!("not one failure");
+    };
+    let s = Duration::from_secs;
+    let expected = Failure {
+        peer,
+        first: s(1060),
+        due: s(1069),
+        back: Some(s(1120)),
+        tries: vec![s(0), s(3), s(6)],
+    };
+    assert_eq!(*failure, expected);
 }

@@ -33,6 +33,8 @@ pub struct Agent<'a> {
 /// One row of the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// When it happened, since 1970: the receipt or the deadline that it comes from.
+    pub at: Duration,
     /// `raise` or `clear`.
     pub event: String,
     /// Why it was cleared, or empty.
@@ -43,6 +45,8 @@ pub struct Row {
     pub kind: String,
     /// What it is about.
     pub object: String,
+    /// What is said to people.
+    pub text: String,
 }
 
 impl<'a> Agent<'a> {
@@ -181,7 +185,8 @@ impl<'a> Agent<'a> {
         let journal = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .unwrap_or_else(|error| panic!("{}: {error}\n{}", path.display(), self.log()));
         journal.busy_timeout(Duration::from_secs(5)).expect("a time");
-        let query = "SELECT event, coalesce(reason, ''), alarm_id, kind, object \
+        let query = "SELECT event, coalesce(reason, ''), alarm_id, kind, object, at_ms, \
+                     text \
                      FROM journal ORDER BY seq";
         let mut statement = journal.prepare(query).expect("the journal's agreed columns");
         let rows = statement.query_map([], |row| {
@@ -191,6 +196,8 @@ impl<'a> Agent<'a> {
                 id: row.get(2)?,
                 kind: row.get(3)?,
                 object: row.get(4)?,
+                at: Duration::from_millis(row.get::<_, i64>(5)?.unsigned_abs()),
+                text: row.get(6)?,
             })
         });
         rows.expect("readable").collect::<Result<_, _>>().expect("text columns")

@@ -7,7 +7,7 @@ use std::{
     os::fd::AsRawFd,
     process::{Command, Stdio},
     sync::{
-        Once,
+        Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -22,9 +22,20 @@ const PREFIX: &str = "ek";
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 static SWEEP: Once = Once::new();
 
+/// Held by every lab: namespaces share the machine's processors, and some tables of its kernel.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// Some namespaces and the links between them.
 pub struct Lab {
     number: u32,
+    _machine: Share,
+}
+
+/// Whether other labs may be there at the same time. It is only held.
+#[expect(dead_code, reason = "a guard does its work by being there")]
+enum Share {
+    Beside(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
 }
 
 /// One namespace, removed when dropped, with every process in it.
@@ -35,6 +46,18 @@ pub struct Ns {
 impl Lab {
     /// An empty lab. Fails with what is missing if this process may not make namespaces.
     pub fn new() -> Lab {
+        let machine = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Lab::sharing(Share::Beside(machine))
+    }
+
+    /// The same, once no other lab of this test run is there, and until it is dropped none is made:
+    /// for what needs the whole machine, or would disturb the others.
+    pub fn alone() -> Lab {
+        let machine = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        Lab::sharing(Share::Alone(machine))
+    }
+
+    fn sharing(machine: Share) -> Lab {
         // SAFETY: has no preconditions.
         let user = unsafe { libc::geteuid() };
         assert_eq!(
@@ -42,7 +65,7 @@ impl Lab {
             "this test makes network namespaces, so it must run as root: sudo -E tests/run"
         );
         SWEEP.call_once(sweep);
-        Lab { number: NUMBER.fetch_add(1, Ordering::Relaxed) }
+        Lab { number: NUMBER.fetch_add(1, Ordering::Relaxed), _machine: machine }
     }
 
     /// A new namespace, its loopback up. IPv6 addresses in it are usable at once, without

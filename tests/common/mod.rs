@@ -3,12 +3,14 @@
 
 mod agent;
 mod device;
+pub mod field;
 mod lab;
 mod nms;
 mod process;
 mod relay;
 pub mod stack;
 mod timeline;
+pub mod truth;
 pub mod tshark;
 pub mod wire;
 

@@ -59,19 +59,13 @@ impl Capture {
 
     /// Ends it, and lets tshark decode what was captured: everything on these ports is SNMP, and
     /// these users' keys are known.
-    pub fn decode(mut self, ports: &[u16], users: &[User]) -> Vec<Frame> {
-        // What was sent just now is in the file by then.
-        std::thread::sleep(Duration::from_millis(200));
-        self.process.end(Duration::from_secs(5));
-        let mut command = Command::new("tshark");
-        // A home of its own, so that no profile of this machine's user decides anything.
-        command.env("HOME", self.directory.path()).env_remove("XDG_CONFIG_HOME");
-        command.args(["-n", "-r"]).arg(&self.file);
+    pub fn decode(self, ports: &[u16], users: &[User]) -> Vec<Frame> {
+        let mut options = Vec::new();
         for port in ports {
-            command.args(["-d", &format!("udp.port=={port},snmp")]);
+            options.extend(["-d".to_owned(), format!("udp.port=={port},snmp")]);
         }
         for user in users.iter().filter(|user| user.auth.is_some()) {
-            command.args(["-o", &format!("uat:snmp_users:{}", user.for_tshark())]);
+            options.extend(["-o".to_owned(), format!("uat:snmp_users:{}", user.for_tshark())]);
         }
         let fields = [
             "ip.src",
@@ -84,10 +78,22 @@ impl Capture {
             "_ws.expert.message",
             "_ws.malformed",
         ];
+        self.fields(&options, &fields).iter().map(|line| Frame::read(line)).collect()
+    }
+
+    /// Ends it, and gives these fields of each frame that was captured, as tshark with these options
+    /// reads them: a line each, with tabs between the fields.
+    pub fn fields(mut self, options: &[String], fields: &[&str]) -> Vec<String> {
+        // What was sent just now is in the file by then.
+        std::thread::sleep(Duration::from_millis(200));
+        self.process.end(Duration::from_secs(5));
+        let mut command = Command::new("tshark");
+        // A home of its own, so that no profile of this machine's user decides anything.
+        command.env("HOME", self.directory.path()).env_remove("XDG_CONFIG_HOME");
+        command.args(["-n", "-r"]).arg(&self.file).args(options);
         command.args(["-T", "fields", "-E", "separator=/t"]);
         command.args(fields.iter().flat_map(|field| ["-e", field]));
-        let text = output(&mut command);
-        text.lines().map(Frame::read).collect()
+        output(&mut command).lines().map(str::to_owned).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 //! beside a bare loop that only sends and receives, which is the limit. One command, one run:
 //!
 //! ```text
-//! cargo bench --bench peers                    # all of it, some eight minutes
+//! cargo bench --bench peers                    # all of it, ten minutes
 //! cargo bench --bench peers -- bare second     # the rows with these words in their names
 //! cargo bench --bench peers -- --once          # each thing once instead of three times
 //! ```
@@ -38,6 +38,7 @@ use std::{
 
 use askers::{Agent, Metrics, Own, Setup, quantile_between, watch};
 use bare_peers::{Outcome, Pace};
+use evenkeel_core::peers::Inconclusive;
 use field::{Family, Field};
 use peers_table::{Row, print, row};
 use tempfile::TempDir;
@@ -291,6 +292,7 @@ impl Bench {
             row.note = scrapes.map(|scrapes| tell_scrapes(&scrapes.end())).unwrap_or_default();
             let after = agent.metrics();
             row.outcome(outcome(&before, &after));
+            row.note += &tell_inconclusive(&before, &after);
             row.note += &tell_metrics(&before, &after);
             before = after;
         }
@@ -326,8 +328,19 @@ impl Bench {
 fn outcome(before: &Metrics, after: &Metrics) -> Outcome {
     let more = |name: &str| (after.sum(name, &[]) - before.sum(name, &[])) as u64;
     let sent = more("evenkeel_peers_requests_total");
-    let lost = more("evenkeel_peers_unanswered_total") + more("evenkeel_peers_inconclusive_total");
+    let lost = more("evenkeel_peers_unanswered_total");
     Outcome { sent, answered: sent - lost }
+}
+
+/// What the agent does not hold against the peers, as its own host was to blame (PEER-12).
+fn tell_inconclusive(before: &Metrics, after: &Metrics) -> String {
+    let reasons = Inconclusive::ALL.iter().filter_map(|reason| {
+        let label = format!("reason=\"{}\"", reason.name());
+        let sum = |of: &Metrics| of.sum("evenkeel_peers_inconclusive_total", &[&label]);
+        let more = sum(after) - sum(before);
+        (more > 0.0).then(|| format!("{more} {}; ", reason.name()))
+    });
+    reasons.collect()
 }
 
 /// How late batches were between two looks, and how long the round trips, by the agent's own

@@ -97,8 +97,7 @@ fn read(clock: libc::clockid_t) -> i64 {
 
 /// A timespec in nanoseconds: enough for 292 years on either side of 1970.
 pub fn nanos(at: &libc::timespec) -> i64 {
-    // Both fields are narrower where a long has 32 bits.
-    #[allow(clippy::useless_conversion)]
+    #[allow(clippy::useless_conversion, reason = "both are narrower where a long has 32 bits")]
     let (secs, nanos) = (i64::from(at.tv_sec), i64::from(at.tv_nsec));
     secs.saturating_mul(1_000_000_000).saturating_add(nanos)
 }

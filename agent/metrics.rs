@@ -417,9 +417,9 @@ impl Inner {
             if let Some(up) = subnet.up {
                 self.subnet_up.with_label_values(&[&prefix]).set(up.into());
             }
-            for (interface, up) in &subnet.interfaces {
-                if let Some(up) = *up {
-                    let labels = [&prefix, interface];
+            for interface in &subnet.interfaces {
+                if let Some(up) = interface.up {
+                    let labels = [&prefix, &interface.name];
                     self.interface_ip_up.with_label_values(&labels).set(up.into());
                 }
             }

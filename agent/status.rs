@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering, time::
 use evenkeel_core::{
     alarm::{Alarm, Object},
     flow::FlowState,
+    subnets::Part,
     time::{Pretty, WallTime},
     usm::Step,
 };
@@ -174,6 +175,21 @@ pub struct InterfaceStatus {
     pub interface: String,
     /// `up`, `down` or `unknown`.
     pub status: String,
+    /// The same in the words of SUBN-9, such as `down (IP only)`.
+    #[serde(default)]
+    pub words: String,
+    /// Whether its link is there.
+    #[serde(default)]
+    pub link: bool,
+    /// The subnet's addresses were moved away from it, until an operator enables it.
+    #[serde(default)]
+    pub disabled: bool,
+    /// `ip_only` or `link+ip`, if it is down.
+    #[serde(default)]
+    pub failure_type: Option<String>,
+    /// It is the subnet's standby interface.
+    #[serde(default)]
+    pub standby: bool,
 }
 
 /// A flow.
@@ -328,9 +344,14 @@ impl Status {
                     interfaces: subnet
                         .interfaces
                         .iter()
-                        .map(|(interface, up)| InterfaceStatus {
-                            interface: interface.clone(),
-                            status: word(*up).to_owned(),
+                        .map(|interface| InterfaceStatus {
+                            interface: interface.name.clone(),
+                            status: word(interface.up).to_owned(),
+                            words: interface.to_string(),
+                            link: interface.link,
+                            disabled: interface.disabled,
+                            failure_type: interface.failure.map(|f| f.name().to_owned()),
+                            standby: interface.part == Some(Part::Standby),
                         })
                         .collect(),
                 })

@@ -4,6 +4,8 @@
 //! next poll, and the head of the queue is the only deadline. A flow keeps its phase for ever: the
 //! next poll is counted from when the last one was due, not from when it was sent.
 
+mod judging;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
@@ -18,9 +20,11 @@ use crate::{
     flow::{Flow, FlowState, Judgement, Miss, ReplyOutcome},
     input::{Echo, Event, Host, Reply, SendFailed, Verdict},
     plan::{FlowKey, Plan, PlannedSubnet, plan},
-    settings::{Require, Subnets as Settings},
-    time::{Pretty, Time},
+    settings::Subnets as Settings,
+    time::Time,
 };
+
+pub use self::judging::{Failure, InterfaceView, Part, SubnetView};
 
 /// A poll that is judged this long after it was due says that this agent stood still: half of the
 /// shortest poll interval, and a hundred times what a busy agent needs.
@@ -81,17 +85,6 @@ pub struct FlowView<'a> {
     pub reason: Option<String>,
     /// Its counters.
     pub counters: FlowCounters,
-}
-
-/// A subnet, as others see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubnetView {
-    /// Which one.
-    pub prefix: IpNet,
-    /// Nothing while it is not known.
-    pub up: Option<bool>,
-    /// Its interfaces in the order of their names, each with what is known of it.
-    pub interfaces: Vec<(String, Option<bool>)>,
 }
 
 impl Subnets {
@@ -432,99 +425,6 @@ impl Subnets {
         self.judge_subnet(subnet, at, found);
     }
 
-    /// SUBN-6 and SUBN-7: raises and clears what the flows of a subnet now call for.
-    fn judge_subnet(&mut self, subnet: IpNet, at: Time, found: &mut Vec<Finding>) {
-        let judged = self.judge_interfaces(subnet);
-        for (interface, up) in &judged {
-            let key = (subnet, interface.clone());
-            let object = Object::LocalInterface { interface: interface.clone(), subnet };
-            match up {
-                Some(false) if self.interfaces_down.insert(key.clone()) => {
-                    let detail = self.reasons(subnet, Some(interface));
-                    found.push(Finding::raise(Kind::InterfaceIpDown, object, detail, at));
-                }
-                Some(true) if self.interfaces_down.remove(&key) => {
-                    let ended = ClearReason::Ended;
-                    found.push(Finding::clear(Kind::InterfaceIpDown, object, ended, at));
-                }
-                Some(_) | None => {}
-            }
-        }
-        let object = Object::Subnet(subnet);
-        let down = |(interface, up): &(String, Option<bool>)| {
-            *up == Some(false)
-                || (up.is_none() && self.interfaces_down.contains(&(subnet, interface.clone())))
-        };
-        if judged.iter().any(|(_, up)| *up == Some(true)) {
-            if self.subnets_down.remove(&subnet) {
-                found.push(Finding::clear(Kind::SubnetDown, object, ClearReason::Ended, at));
-            }
-        } else if !judged.is_empty() && judged.iter().all(down) && self.subnets_down.insert(subnet)
-        {
-            let detail = self.reasons(subnet, None);
-            found.push(Finding::raise(Kind::SubnetDown, object, detail, at));
-        }
-    }
-
-    /// SUBN-6: what is known of each interface on a subnet, in the order of their names.
-    fn judge_interfaces(&self, subnet: IpNet) -> Vec<(String, Option<bool>)> {
-        let require = self
-            .subnets
-            .iter()
-            .find(|planned| planned.prefix == subnet)
-            .map_or(Require::Any, |planned| planned.require);
-        let mut interfaces: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
-        for entry in self.flows.iter().filter(|entry| entry.key.subnet == subnet) {
-            let (up, down, all) = interfaces.entry(&entry.key.interface).or_default();
-            *all += 1;
-            match entry.flow.state() {
-                FlowState::Up { .. } => *up += 1,
-                FlowState::Down { .. } => *down += 1,
-                FlowState::Unknown { .. } => {}
-            }
-        }
-        interfaces
-            .into_iter()
-            .map(|(interface, (up, down, all))| {
-                let known = match require {
-                    Require::Any if up > 0 => Some(true),
-                    Require::Any if down > 0 => Some(false),
-                    Require::All if down > 0 => Some(false),
-                    Require::All if up == all => Some(true),
-                    Require::Any | Require::All => None,
-                };
-                (interface.to_owned(), known)
-            })
-            .collect()
-    }
-
-    /// What the flows of a subnet, or of one interface there, have met, each in a few words.
-    fn reasons(&self, subnet: IpNet, interface: Option<&str>) -> String {
-        let mut told = BTreeMap::new();
-        for entry in self.flows.iter().filter(|entry| {
-            entry.key.subnet == subnet && interface.is_none_or(|name| entry.key.interface == name)
-        }) {
-            if let (FlowState::Down { .. }, Some(miss)) =
-                (entry.flow.state(), entry.flow.last_miss())
-            {
-                told.entry(in_words(miss)).or_insert_with(Vec::new).push(entry.key.polled);
-            }
-        }
-        let interval = Pretty(self.settings.poll_interval);
-        let in_a_row = self.settings.in_a_row;
-        let told: Vec<String> = told
-            .into_iter()
-            .map(|(miss, mut polled)| {
-                polled.dedup();
-                let more = polled.len().saturating_sub(3);
-                let shown: Vec<String> = polled.iter().take(3).map(IpAddr::to_string).collect();
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                format!("{miss} from {}{more}", shown.join(", "))
-            })
-            .collect();
-        format!("{} ({in_a_row} polls in a row, one every {interval})", told.join("; "))
-    }
-
     /// Every flow, sorted by subnet, interface and addresses.
     pub fn flows(&self) -> impl Iterator<Item = FlowView<'_>> {
         self.flows.iter().map(|entry| FlowView {
@@ -532,20 +432,6 @@ impl Subnets {
             state: entry.flow.state(),
             reason: entry.flow.last_miss().map(in_words),
             counters: entry.counters,
-        })
-    }
-
-    /// Every subnet that is judged.
-    pub fn subnets(&self) -> impl Iterator<Item = SubnetView> {
-        self.subnets.iter().map(|planned| {
-            let prefix = planned.prefix;
-            let interfaces = self.judge_interfaces(prefix);
-            let up = if self.subnets_down.contains(&prefix) {
-                Some(false)
-            } else {
-                interfaces.iter().any(|(_, up)| *up == Some(true)).then_some(true)
-            };
-            SubnetView { prefix, up, interfaces }
         })
     }
 }

@@ -69,7 +69,7 @@ impl Check<'_> {
         let polled = subnet.polling_targets.iter().zip(&origin.polling_targets);
         for (target, span) in polled {
             if self.is_own_polled(target) {
-                let subject = format!("subnets.subnet.polling_targets = {}", written(target));
+                let subject = format!("subnets.subnet.polling_targets = \"{target}\"");
                 let wrong = Wrong::new("this is an address of this host: it would always answer")
                     .help("poll another node, such as the gateway");
                 self.error(subject, *span, wrong);
@@ -102,7 +102,7 @@ impl Check<'_> {
             }
             // A list of one was warned of when the file was read.
             ([(peer, span)], _) if subnet.peers.len() > 1 => {
-                let subject = format!("subnets.subnet.peers = {}", written(peer));
+                let subject = format!("subnets.subnet.peers = \"{peer}\"");
                 self.warning(subject, *span, one_peer(peer));
             }
             _ => {}
@@ -117,7 +117,7 @@ impl Check<'_> {
                 self.host.interfaces.iter().map(|interface| &*interface.name).collect();
             let wrong = Wrong::new(format!("this host has no interface {zone} now"))
                 .help(format!("its interfaces: {}", names.join(", ")));
-            self.warning(written(polled), span, wrong);
+            self.warning(format!("\"{polled}\""), span, wrong);
         }
     }
 
@@ -156,13 +156,5 @@ impl Check<'_> {
             Some(help) => problem.with_help(help),
             None => problem,
         }
-    }
-}
-
-/// An address as the configuration writes it.
-fn written(polled: &Polled) -> String {
-    match &polled.zone {
-        Some(zone) => format!("\"{}%{zone}\"", polled.address),
-        None => format!("\"{}\"", polled.address),
     }
 }

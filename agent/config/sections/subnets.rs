@@ -1,11 +1,11 @@
 //! The section `[subnets]`: what is polled, with the checks of SUBN-11 that need no host.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    num::NonZeroU8,
-};
+use std::num::NonZeroU8;
 
-use evenkeel_core::settings::{Polled, Require, Subnet, Subnets};
+use evenkeel_core::{
+    plan::of_no_node,
+    settings::{Polled, Require, Subnet, Subnets},
+};
 use ipnet::IpNet;
 
 use super::{Unique, duration};
@@ -182,36 +182,7 @@ fn peer(polled: &Polled, prefix: IpNet) -> Result<(), Wrong> {
 
 /// Refuses the addresses of a subnet that are not those of one node.
 fn of_one_node(polled: &Polled, prefix: IpNet) -> Result<(), Wrong> {
-    let reason = match (prefix, polled.address) {
-        // RFC 3021: a /31 has two hosts and nothing else.
-        (IpNet::V4(net), IpAddr::V4(address)) if net.prefix_len() < 31 => {
-            of_no_ipv4_node(address, net.network(), net.broadcast())
-        }
-        // RFC 6164: a /127 has two routers and no anycast address.
-        (IpNet::V6(net), IpAddr::V6(address)) if net.prefix_len() < 127 => {
-            of_no_ipv6_node(address, net.network())
-        }
-        _ => None,
-    };
-    reason.map_or(Ok(()), |reason| Err(Wrong::new(reason)))
-}
-
-fn of_no_ipv4_node(
-    address: Ipv4Addr,
-    network: Ipv4Addr,
-    broadcast: Ipv4Addr,
-) -> Option<&'static str> {
-    match () {
-        () if address == network => Some("this is the address of the subnet itself, and no node's"),
-        () if address == broadcast => Some("this is the broadcast address of the subnet"),
-        () => None,
-    }
-}
-
-fn of_no_ipv6_node(address: Ipv6Addr, network: Ipv6Addr) -> Option<&'static str> {
-    let anycast = "this is the subnet-router anycast address (RFC 4291, 2.6.1): any router of the \
-                   subnet could answer";
-    (address == network).then_some(anycast)
+    of_no_node(polled.address, prefix).map_or(Ok(()), |reason| Err(Wrong::new(reason)))
 }
 
 fn require(text: &str) -> Result<Require, Wrong> {

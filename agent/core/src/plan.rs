@@ -1,6 +1,7 @@
-//! Which flows there are to be, from the configuration and what this host has (SUBN-1, SUBN-11).
+//! Which flows there are to be, from the configuration and what this host has (SUBN-1, SUBN-11), and
+//! which addresses could be polled on a subnet at all.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -115,8 +116,7 @@ fn plan_configured(subnet: &Subnet, host: &Host, plan: &mut Plan) {
     }
 }
 
-/// Every subnet of the interface that the configuration does not name and that has a gateway. A
-/// gateway with a link-local address (RFC 4861) serves every IPv6 subnet of its link.
+/// Every subnet of the interface that the configuration does not name and that has a gateway.
 fn plan_gateways(settings: &Subnets, interface: &HostInterface, host: &Host, plan: &mut Plan) {
     for address in &interface.addresses {
         let (prefix, local) = (address.trunc(), address.addr());
@@ -125,10 +125,10 @@ fn plan_gateways(settings: &Subnets, interface: &HostInterface, host: &Host, pla
         {
             continue;
         }
-        let gateways = interface.gateways.iter().filter(|&&gateway| {
-            let link_local = is_link_local(gateway) && gateway.is_ipv6() && local.is_ipv6();
-            (prefix.contains(&gateway) || link_local) && !is_own(host, gateway)
-        });
+        let gateways = interface
+            .gateways
+            .iter()
+            .filter(|&&gateway| is_on_subnet(gateway, prefix) && !is_own(host, gateway));
         let before = plan.flows.len();
         plan.flows.extend(gateways.map(|&polled| FlowKey {
             subnet: prefix,
@@ -151,17 +151,59 @@ fn local_addresses(host: &Host) -> impl Iterator<Item = (&HostInterface, IpAddr)
     })
 }
 
-fn is_own(host: &Host, address: IpAddr) -> bool {
+/// Whether a gateway of an interface is on a subnet of that interface. One with a link-local address
+/// (RFC 4861) is on every IPv6 subnet of its link.
+pub(crate) fn is_on_subnet(gateway: IpAddr, prefix: IpNet) -> bool {
+    let on_the_link = gateway.is_ipv6() && is_link_local(gateway);
+    prefix.contains(&gateway) || (on_the_link && prefix.addr().is_ipv6())
+}
+
+/// Whether this host answers for an address itself.
+pub(crate) fn is_own(host: &Host, address: IpAddr) -> bool {
     // A link-local address is another host's on another link, but this host's own is never a
     // sensible target either.
     local_addresses(host).any(|(_, own)| own == address)
 }
 
-fn is_link_local(address: IpAddr) -> bool {
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     }
+}
+
+/// Why an address of a subnet is not that of one node, and so nothing to poll (SUBN-11); nothing if it
+/// may be one's.
+pub fn of_no_node(address: IpAddr, prefix: IpNet) -> Option<&'static str> {
+    match (prefix, address) {
+        // RFC 3021: a /31 has two hosts and nothing else.
+        (IpNet::V4(net), IpAddr::V4(address)) if net.prefix_len() < 31 => {
+            of_no_ipv4_node(address, net.network(), net.broadcast())
+        }
+        // RFC 6164: a /127 has two routers and no anycast address.
+        (IpNet::V6(net), IpAddr::V6(address)) if net.prefix_len() < 127 => {
+            of_no_ipv6_node(address, net.network())
+        }
+        _ => None,
+    }
+}
+
+fn of_no_ipv4_node(
+    address: Ipv4Addr,
+    network: Ipv4Addr,
+    broadcast: Ipv4Addr,
+) -> Option<&'static str> {
+    match () {
+        () if address == network => Some("this is the address of the subnet itself, and no node's"),
+        () if address == broadcast => Some("this is the broadcast address of the subnet"),
+        () => None,
+    }
+}
+
+fn of_no_ipv6_node(address: Ipv6Addr, network: Ipv6Addr) -> Option<&'static str> {
+    let anycast = "this is the subnet-router anycast address (RFC 4291, 2.6.1): any router of the \
+                   subnet could answer";
+    (address == network).then_some(anycast)
 }
 
 #[cfg(test)]

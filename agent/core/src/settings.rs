@@ -459,6 +459,16 @@ pub struct Polled {
     pub zone: Option<String>,
 }
 
+impl fmt::Display for Polled {
+    /// As the configuration writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.zone {
+            Some(zone) => write!(f, "{}%{zone}", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
+}
+
 /// How many polling targets keep an interface up (SUBN-6).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

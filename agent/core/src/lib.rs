@@ -13,6 +13,7 @@ pub mod ber_writer;
 pub mod convert;
 pub mod copies;
 pub mod counters;
+pub mod discovery;
 pub mod finding;
 pub mod flow;
 pub mod forwarding;

@@ -70,7 +70,12 @@ fn plan_configured(subnet: &Subnet, host: &Host, plan: &mut Plan) {
     let polled = if target_polling { &subnet.polling_targets } else { &subnet.peers };
     plan.subnets.push(PlannedSubnet { prefix, configured: true, require: subnet.require });
     let mut carried = false;
-    for (interface, local) in local_addresses(host).filter(|(_, local)| prefix.contains(local)) {
+    for (interface, net) in local_nets(host) {
+        let local = net.addr();
+        // A virtual address on loopback (LVS, anycast) is on no cable: nobody answers it there.
+        if !prefix.contains(&local) || (interface.loopback && net.trunc() != prefix) {
+            continue;
+        }
         carried = true;
         for Polled { address, zone } in polled {
             if zone.as_ref().is_some_and(|zone| *zone != interface.name) {
@@ -145,10 +150,10 @@ fn plan_gateways(settings: &Subnets, interface: &HostInterface, host: &Host, pla
     }
 }
 
-fn local_addresses(host: &Host) -> impl Iterator<Item = (&HostInterface, IpAddr)> {
-    host.interfaces.iter().flat_map(|interface| {
-        interface.addresses.iter().map(move |address| (interface, address.addr()))
-    })
+fn local_nets(host: &Host) -> impl Iterator<Item = (&HostInterface, &IpNet)> {
+    host.interfaces
+        .iter()
+        .flat_map(|interface| interface.addresses.iter().map(move |address| (interface, address)))
 }
 
 /// Whether a gateway of an interface is on a subnet of that interface. One with a link-local address
@@ -162,7 +167,7 @@ pub(crate) fn is_on_subnet(gateway: IpAddr, prefix: IpNet) -> bool {
 pub(crate) fn is_own(host: &Host, address: IpAddr) -> bool {
     // A link-local address is another host's on another link, but this host's own is never a
     // sensible target either.
-    local_addresses(host).any(|(_, own)| own == address)
+    local_nets(host).any(|(_, own)| own.addr() == address)
 }
 
 pub(crate) fn is_link_local(address: IpAddr) -> bool {
@@ -271,6 +276,22 @@ mod tests {
         assert_eq!(flows.0.len(), 6);
         assert_eq!(flows.0[0], "eth0 10.0.0.1>10.0.0.8");
         assert!(flows.0.contains(&"eth1 10.0.0.3>10.7.7.7".to_owned()), "SUBN-13: cross-subnet");
+    }
+
+    #[test]
+    fn loopback_is_polled_from_only_for_a_subnet_of_its_own() {
+        let host = host(&[
+            ("lo", &["127.0.0.1/8", "10.0.0.9/32"], &[]),
+            ("eth0", &["10.0.0.2/24", "10.0.0.8/32"], &[]),
+        ]);
+        let subnets =
+            [subnet("10.0.0.0/24", &["10.0.0.1"], &[]), subnet("127.0.0.0/8", &["127.0.0.2"], &[])];
+        let (flows, warnings) = drawn(&subnets, &host);
+        assert_eq!(
+            flows,
+            ["eth0 10.0.0.2>10.0.0.1", "eth0 10.0.0.8>10.0.0.1", "lo 127.0.0.1>127.0.0.2"]
+        );
+        assert_eq!(warnings, 0);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub mod origin;
 pub mod overload;
 pub mod peers;
 pub mod plan;
+pub mod probe;
 pub mod repeats;
 pub mod sender;
 pub mod settings;

@@ -437,7 +437,7 @@ impl Subnets {
 }
 
 /// Why a poll had no reply, for a person.
-fn in_words(miss: &Miss) -> String {
+pub fn in_words(miss: &Miss) -> String {
     match miss {
         Miss::Timeout => "no reply".to_owned(),
         Miss::Icmp(Verdict::Unreachable) => "destination unreachable".to_owned(),

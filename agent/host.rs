@@ -2,37 +2,38 @@
 //! SUBN-12).
 //!
 //! Interfaces, their flags and addresses come from `pnet`; which addresses can't be used yet, and
-//! the gateways, come from the kernel's address and route tables by netlink. [`follow`] listens
-//! for changes. A change is never applied to the last view: each one causes a new view to be taken
+//! the gateways ([`routers`]), come from the kernel's tables by netlink. [`follow`] listens for
+//! changes. A change is never applied to the last view: each one causes a new view to be taken
 //! whole, so that a lost message can delay a change, but never leave a wrong view behind. Nothing
 //! here needs a privilege.
+
+mod routers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
-use evenkeel_core::input::{Host, HostInterface};
-use futures_util::{Stream, StreamExt, stream};
+use evenkeel_core::{
+    discovery::Router,
+    input::{Host, HostInterface},
+};
+use futures_util::StreamExt;
 use ipnet::IpNet;
 use pnet::datalink;
 use rtnetlink::{
-    Handle, MulticastGroup, RouteMessageBuilder, new_connection, new_multicast_connection,
-    packet_route::{
-        address::{AddressAttribute, AddressFlags, AddressMessage},
-        route::{
-            RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
-            RouteVia,
-        },
-    },
+    Handle, MulticastGroup, new_connection, new_multicast_connection,
+    packet_route::address::{AddressAttribute, AddressFlags, AddressMessage},
 };
 use tokio::{
     sync::watch,
     task::AbortHandle,
     time::{sleep, timeout},
 };
+
+use self::routers::Gateways;
 
 /// What tells of a change of links, addresses or routes.
 const GROUPS: [MulticastGroup; 5] = [
@@ -87,7 +88,23 @@ pub enum HostError {
 pub async fn snapshot() -> Result<Host, HostError> {
     let (connection, handle, _) = new_connection().map_err(HostError::Open)?;
     let _running = Running(tokio::spawn(connection).abort_handle());
-    look(&handle).await
+    Ok(look(&handle).await?.0)
+}
+
+/// The same, with every router that this host knows of (SUBN-10).
+///
+/// # Errors
+///
+/// See [`HostError`].
+pub async fn survey() -> Result<(Host, Vec<Router>), HostError> {
+    let (connection, handle, _) = new_connection().map_err(HostError::Open)?;
+    let _running = Running(tokio::spawn(connection).abort_handle());
+    let (host, mut known) = look(&handle).await?;
+    timeout(DUMP, routers::add_neighbours(&handle, &mut known))
+        .await
+        .map_err(|_| HostError::Unfinished)??;
+    let router = |((interface, address), known)| Router { interface, address, known };
+    Ok((host, known.into_iter().map(router).collect()))
 }
 
 /// Keeps `view` up to date until nobody holds a receiver of it; it is set only when the view
@@ -151,7 +168,7 @@ async fn follow_one(view: &watch::Sender<Host>) -> Option<HostError> {
         // The reports were subscribed to before the first view, so nothing falls in between.
         let began = Instant::now();
         match look(&handle).await {
-            Ok(host) => {
+            Ok((host, _)) => {
                 view.send_if_modified(|last| {
                     let differs = *last != host;
                     if differs {
@@ -185,7 +202,7 @@ async fn follow_one(view: &watch::Sender<Host>) -> Option<HostError> {
     }
 }
 
-async fn look(handle: &Handle) -> Result<Host, HostError> {
+async fn look(handle: &Handle) -> Result<(Host, Gateways), HostError> {
     // Interfaces first: an address that comes in between is then missing, not taken for usable.
     let interfaces = datalink::interfaces();
     if interfaces.is_empty() {
@@ -193,8 +210,8 @@ async fn look(handle: &Handle) -> Result<Host, HostError> {
     }
     timeout(DUMP, async {
         let unusable = unusable(handle).await?;
-        let gateways = gateways(handle).await?;
-        Ok(assemble(interfaces, &unusable, gateways))
+        let gateways = routers::gateways(handle).await?;
+        Ok((assemble(interfaces, &unusable, &gateways), gateways))
     })
     .await
     .map_err(|_| HostError::Unfinished)?
@@ -203,7 +220,7 @@ async fn look(handle: &Handle) -> Result<Host, HostError> {
 fn assemble(
     listed: Vec<datalink::NetworkInterface>,
     unusable: &BTreeSet<(u32, IpAddr)>,
-    mut gateways: BTreeMap<u32, BTreeSet<IpAddr>>,
+    gateways: &Gateways,
 ) -> Host {
     let mut interfaces = BTreeMap::<u32, HostInterface>::new();
     for listed in listed {
@@ -221,7 +238,7 @@ fn assemble(
             running: listed.is_running(),
             loopback: listed.is_loopback(),
             addresses: Vec::new(),
-            gateways: gateways.remove(&listed.index).unwrap_or_default().into_iter().collect(),
+            gateways: routers::of_main_table(gateways, listed.index).collect(),
         });
         interface.addresses.extend(
             listed
@@ -271,82 +288,14 @@ fn unusable_address(message: &AddressMessage) -> Option<IpAddr> {
     if waiting || flags.contains(AddressFlags::Dadfailed) { local.or(address) } else { None }
 }
 
-/// The gateways that the routes of the main table name, by interface.
-async fn gateways(handle: &Handle) -> Result<BTreeMap<u32, BTreeSet<IpAddr>>, HostError> {
-    let mut found = BTreeMap::<u32, BTreeSet<IpAddr>>::new();
-    let mut routes = std::pin::pin!(routes(handle));
-    while let Some(route) = routes.next().await {
-        let route = route.map_err(|source| refused("routes", source))?;
-        for (interface, gateway) in route_gateways(&route) {
-            found.entry(interface).or_default().insert(gateway);
-        }
-    }
-    Ok(found)
-}
-
-fn routes(handle: &Handle) -> impl Stream<Item = Result<RouteMessage, rtnetlink::Error>> {
-    let v4 = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build());
-    let v6 = handle.route().get(RouteMessageBuilder::<Ipv6Addr>::new().build());
-    // One after the other: while a socket has a dump running, another is refused.
-    stream::iter([v4, v6]).flat_map(|request| request.execute())
-}
-
-fn route_gateways(route: &RouteMessage) -> Vec<(u32, IpAddr)> {
-    let table = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(table) => Some(*table),
-        _ => None,
-    });
-    let main = table.unwrap_or(route.header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN);
-    // A cloned route is what the kernel remembers of one destination, not configuration.
-    if !main
-        || route.header.kind != RouteType::Unicast
-        || route.header.flags.contains(RouteFlags::Cloned)
-    {
-        return Vec::new();
-    }
-
-    let mut found = Vec::new();
-    let interface = route.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    });
-    if let (Some(index), Some(gateway)) = (interface, gateway(&route.attributes)) {
-        found.push((index, gateway));
-    }
-    for attribute in &route.attributes {
-        if let RouteAttribute::MultiPath(next_hops) = attribute {
-            for next_hop in next_hops {
-                if let Some(gateway) = gateway(&next_hop.attributes) {
-                    found.push((next_hop.interface_index, gateway));
-                }
-            }
-        }
-    }
-    found
-}
-
-/// The gateway among the attributes of a route or next hop; `Via` is one of another IP version
-/// than the route's (RFC 5549).
-fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
-    attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Gateway(RouteAddress::Inet(v4))
-        | RouteAttribute::Via(RouteVia::Inet(v4)) => Some(IpAddr::V4(*v4)),
-        RouteAttribute::Gateway(RouteAddress::Inet6(v6))
-        | RouteAttribute::Via(RouteVia::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-        _ => None,
-    })
-}
-
 fn refused(what: &'static str, source: rtnetlink::Error) -> HostError {
     HostError::Dump { what, source: Box::new(source) }
 }
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::{
-        RouteNextHopBuilder,
-        packet_route::{address::AddressHeaderFlags, route::RouteFlags},
-    };
+    use evenkeel_core::discovery::Known;
+    use rtnetlink::packet_route::address::AddressHeaderFlags;
 
     use super::*;
 
@@ -365,6 +314,13 @@ mod tests {
         }
     }
 
+    /// What is known of a gateway that a default route of the main table names.
+    fn default_route() -> Known {
+        let mut known = Known::default();
+        known.add_route(254, "0.0.0.0/0".parse().unwrap());
+        known
+    }
+
     #[test]
     fn a_view_is_in_order_and_without_what_cannot_be_sent_from() {
         let up = libc::IFF_UP;
@@ -377,7 +333,10 @@ mod tests {
             ],
             // On another interface the same address is another matter.
             &BTreeSet::from([(3, ip("2001:db8::5")), (3, ip("127.0.0.1"))]),
-            BTreeMap::from([(3, BTreeSet::from([ip("fe80::1"), ip("192.0.2.1")]))]),
+            &BTreeMap::from([
+                ((3, ip("fe80::1")), default_route()),
+                ((3, ip("192.0.2.1")), default_route()),
+            ]),
         );
         let [lo, eth1] = &host.interfaces[..] else { panic!("{host:?}") };
         assert!(lo.loopback && lo.running && lo.up);
@@ -413,47 +372,6 @@ mod tests {
                 AddressHeaderFlags::from_bits_retain(u8::try_from(flags.bits()).unwrap());
             assert_eq!(unusable_address(&message), expected, "{flags:?} in the header");
         }
-    }
-
-    #[test]
-    fn gateways_are_found_in_every_form_that_a_route_has() {
-        let v4 = || RouteMessageBuilder::<Ipv4Addr>::new();
-        let (a, b) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
-        let plain = v4().output_interface(3).gateway(a).build();
-        assert_eq!(route_gateways(&plain), [(3, a.into())]);
-
-        let hops = [(3, a), (4, b)].map(|(index, gateway)| {
-            RouteNextHopBuilder::new_ipv4()
-                .interface(index)
-                .via(gateway.into())
-                .expect("IPv4 by IPv4")
-                .build()
-        });
-        let multipath = v4().multipath(hops.to_vec()).build();
-        assert_eq!(route_gateways(&multipath), [(3, a.into()), (4, b.into())]);
-
-        let router = "fe80::1".parse::<Ipv6Addr>().unwrap();
-        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(5).gateway(router).build();
-        assert_eq!(route_gateways(&v6), [(5, router.into())]);
-
-        // RFC 5549: IPv4 by an IPv6 gateway.
-        let mut mixed = v4().output_interface(5).build();
-        mixed.attributes.push(RouteAttribute::Via(RouteVia::Inet6(router)));
-        assert_eq!(route_gateways(&mixed), [(5, router.into())]);
-    }
-
-    #[test]
-    fn routes_that_are_not_of_the_main_table_or_lead_nowhere_name_no_gateway() {
-        let gateway = Ipv4Addr::new(192, 0, 2, 1);
-        let route = || RouteMessageBuilder::<Ipv4Addr>::new().output_interface(3).gateway(gateway);
-        assert!(route_gateways(&route().table_id(100).build()).is_empty());
-        assert!(route_gateways(&route().table_id(1000).build()).is_empty());
-        assert!(route_gateways(&route().kind(RouteType::BlackHole).build()).is_empty());
-        let mut cloned = route().build();
-        cloned.header.flags = RouteFlags::Cloned;
-        assert!(route_gateways(&cloned).is_empty());
-        let direct = RouteMessageBuilder::<Ipv4Addr>::new().output_interface(3).build();
-        assert!(route_gateways(&direct).is_empty());
     }
 
     #[tokio::test]

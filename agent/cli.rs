@@ -21,6 +21,7 @@ use crate::{peers::filter::Filter, replay::pcap::TRAP_PORTS};
         http://127.0.0.1:19040/metrics, the gateways of this host polled\n  \
         evenkeel run --config my.toml     with a configuration\n  \
         evenkeel check --config my.toml   what is wrong with a configuration, all of it at once\n  \
+        evenkeel discover --probe         which gateways on the subnets of this host answer\n  \
         evenkeel status                   what is wrong in the network now\n  \
         evenkeel status peers --group core --state down\n                                    \
         which peers are down\n  \
@@ -54,6 +55,17 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// List the subnets of this host, and the gateways on them that could be polled.
+    ///
+    /// They are read from the interfaces, every routing table and the neighbour table of this host. A
+    /// gateway that is not on the subnet itself is never offered. Ends with 0 if there is somebody to
+    /// poll, with 1 if not.
+    #[command(after_help = "Examples:\n  \
+        evenkeel discover                 what there is; nothing is sent, and no right is needed\n  \
+        evenkeel discover --probe         the same, without the gateways that do not answer\n  \
+        evenkeel discover --probe --format toml > evenkeel.toml\n                                    \
+        as a configuration; `evenkeel check` takes it as it is")]
+    Discover(Discover),
     /// Show what is wrong now: alarms, unstable objects, subnets, flows, peers in sum.
     Status {
         #[command(flatten)]
@@ -125,6 +137,30 @@ pub enum Format {
     /// For a person.
     #[default]
     Table,
+    /// For a program.
+    Json,
+}
+
+/// What to look for, and how to show it.
+#[derive(Debug, Args)]
+pub struct Discover {
+    /// Poll each gateway four times by ICMP echo, and leave out those that do not answer. Takes two
+    /// seconds, and needs CAP_NET_RAW.
+    #[arg(long)]
+    pub probe: bool,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: DiscoverFormat,
+}
+
+/// How to show what was discovered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum DiscoverFormat {
+    /// For a person.
+    #[default]
+    Text,
+    /// A configuration.
+    Toml,
     /// For a program.
     Json,
 }

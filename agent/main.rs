@@ -7,6 +7,7 @@ mod cli;
 mod clock;
 mod config;
 mod control;
+mod discover;
 mod doors;
 mod driver;
 mod ear;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         }
         Command::Traps { config, spooled: true, from, .. } => show_spooled(&config, from),
         Command::Traps { config, format, .. } => show_rejected(&config, format),
+        Command::Discover(asked) => discover::discover(&asked),
         Command::Replay(replay) => replay::command::replay(&replay),
         Command::Mib { config, root_oid } => print_mib(&config, root_oid.as_deref()),
     };

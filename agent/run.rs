@@ -364,12 +364,7 @@ async fn hold_against_host(config: &Config) -> anyhow::Result<()> {
 
 /// Opens the ICMP sockets and begins to listen, and to follow this host's addresses.
 fn open_replies(identifier: u16) -> anyhow::Result<(ReplyEar, watch::Receiver<Host>)> {
-    let mut sockets = vec![icmp::open(icmp::Family::V4, identifier, icmp::BUFFER)?];
-    match icmp::open(icmp::Family::V6, identifier, icmp::BUFFER) {
-        Ok(socket) => sockets.push(socket),
-        Err(icmp::OpenError::NoSuchFamily { .. }) => {}
-        Err(failed) => return Err(failed.into()),
-    }
+    let sockets = icmp::open_each(identifier)?;
     let (sender, batches) = mpsc::unbounded_channel();
     let ear = ear::spawn("replies", sockets, sender, Limits::default())?;
     let (view, host) = watch::channel(Host::default());

@@ -123,6 +123,21 @@ pub fn open(family: Family, identifier: u16, buffer: usize) -> Result<EarSocket,
     )
 }
 
+/// Opens such a socket of each family that this host has, with a receive buffer of [`BUFFER`] bytes.
+///
+/// # Errors
+///
+/// See [`OpenError`]; a host without IPv6 is none.
+pub fn open_each(identifier: u16) -> Result<Vec<EarSocket>, OpenError> {
+    let mut sockets = vec![open(Family::V4, identifier, BUFFER)?];
+    match open(Family::V6, identifier, BUFFER) {
+        Ok(socket) => sockets.push(socket),
+        Err(OpenError::NoSuchFamily { .. }) => {}
+        Err(failed) => return Err(failed),
+    }
+    Ok(sockets)
+}
+
 /// What a message from a socket of [`open`] says of a poll.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Octets from the network as text for people.
+//! Octets from the network as text for people, and text that others chose.
 
 /// How many characters of a name are kept.
 pub const NAME_CHARACTERS: usize = 64;
@@ -8,12 +8,17 @@ pub const NAME_CHARACTERS: usize = 64;
 pub fn printable(octets: &[u8]) -> String {
     // Four octets make a character at most.
     let octets = &octets[..octets.len().min(4 * NAME_CHARACTERS)];
-    String::from_utf8_lossy(octets)
-        .trim_end_matches('\0')
-        .chars()
-        .take(NAME_CHARACTERS)
-        .map(|character| if is_printable(character) { character } else { '?' })
-        .collect()
+    let text = String::from_utf8_lossy(octets);
+    text.trim_end_matches('\0').chars().take(NAME_CHARACTERS).map(or_question_mark).collect()
+}
+
+/// A text of any length, with what would move a cursor shown as `?`.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(or_question_mark).collect()
+}
+
+fn or_question_mark(character: char) -> char {
+    if is_printable(character) { character } else { '?' }
 }
 
 /// Not a control character, nor one of those that turn the direction of text.
@@ -36,5 +41,7 @@ mod tests {
         assert_eq!(printable(&[0xff, b'x']), "?x");
         assert_eq!(printable("\u{202e}gnp".as_bytes()), "?gnp");
         assert_eq!(printable(&[b'x'; 60_000]).len(), NAME_CHARACTERS);
+        let long = "x".repeat(NAME_CHARACTERS + 1);
+        assert_eq!(harmless(&format!("{long}\x1b\n")), long + "??");
     }
 }

@@ -49,7 +49,7 @@ fn check(configuration: &str) -> Output {
 fn every_command_explains_itself() {
     let top = evenkeel(&["--help"]);
     assert!(top.status.success());
-    for command in ["run", "check", "status", "replay", "mib"] {
+    for command in ["run", "check", "discover", "status", "replay", "mib"] {
         assert!(said(&top).contains(command), "--help does not name {command}");
         let help = evenkeel(&[command, "--help"]);
         assert!(help.status.success() && said(&help).contains("Usage"), "{command} --help");

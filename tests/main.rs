@@ -7,6 +7,7 @@
 mod cli;
 mod common;
 mod crash;
+mod discover;
 mod fuzz_seeds;
 mod harness;
 mod informs;

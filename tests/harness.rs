@@ -86,6 +86,65 @@ fn net_snmp_reads_the_traps_that_are_written_by_hand() {
 }
 
 #[test]
+fn a_port_of_a_switch_can_be_unplugged_blocked_and_deafened() {
+    let lab = Lab::new();
+    let switch = lab.switch("switch");
+    let (one, other) = (lab.namespace("one"), lab.namespace("other"));
+    let _port = switch.plug(&one, "eth0");
+    let port = switch.plug(&other, "eth0");
+    // A host may have several interfaces on one switch.
+    let _second = switch.plug(&other, "eth1");
+    one.address("eth0", "10.9.0.1/24");
+    other.address("eth0", "10.9.0.2/24");
+    other.nft(
+        "table inet lab {
+            counter heard { }
+            chain in {
+                type filter hook input priority 0;
+                icmp type echo-reply counter name heard
+            }
+        }",
+    );
+    let link = || other.exec("ip -br link show eth0").contains("LOWER_UP");
+    let heard = |ns: &Ns, address: &str| {
+        let mut ping = ns.command("ping");
+        ping.args(["-q", "-c", "1", "-W", "1", address]).output().expect("ping").status.success()
+    };
+    let mended = || {
+        wait_until("an answer", Duration::from_secs(10), || heard(&other, "10.9.0.1"));
+    };
+    mended();
+
+    port.block();
+    assert!(link() && !heard(&one, "10.9.0.2") && !heard(&other, "10.9.0.1"));
+    port.unblock();
+    mended();
+
+    // What it sends is heard, and what is sent to it is not.
+    one.nft(
+        "table inet lab {
+            counter asked { }
+            chain in {
+                type filter hook input priority 0;
+                icmp type echo-request counter name asked
+            }
+        }",
+    );
+    let before = other.counted("heard");
+    port.deafen();
+    assert!(link() && !heard(&other, "10.9.0.1"));
+    assert_eq!((one.counted("asked"), other.counted("heard")), (1, before));
+    port.undeafen();
+    mended();
+
+    port.unplug();
+    assert!(!link() && !heard(&one, "10.9.0.2"));
+    port.plug_in();
+    mended();
+    assert!(link());
+}
+
+#[test]
 fn tshark_reads_what_net_snmp_encrypts_and_complains_of_an_altered_octet() {
     let lab = Lab::new();
     let ns = lab.namespace("tshark");

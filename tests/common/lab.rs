@@ -1,4 +1,5 @@
-//! Network namespaces: each test has networks of its own, which go away with it.
+//! Network namespaces, with cables and switches between them: each test has networks of its own, which
+//! go away with it.
 
 use std::{
     fs::{self, File},
@@ -86,23 +87,106 @@ impl Lab {
 
     /// Joins two namespaces by a cable.
     pub fn link(&self, one: (&Ns, &str), other: (&Ns, &str)) {
-        output(Command::new("ip").args([
-            "link",
-            "add",
-            one.1,
-            "netns",
-            &one.0.name,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            other.1,
-            "netns",
-            &other.0.name,
-        ]));
-        for (ns, interface) in [one, other] {
-            ns.exec(&format!("ip link set {interface} up"));
-        }
+        cable(one, other);
+    }
+
+    /// A switch, to which any number of hosts can be plugged.
+    pub fn switch(&self, name: &str) -> Switch {
+        let ns = self.namespace(name);
+        // Without a querier, snooping could keep a neighbour solicitation from whom it is for.
+        ns.exec("ip link add br0 type bridge mcast_snooping 0");
+        ns.exec("ip link set br0 up");
+        Switch { ns, ports: AtomicU32::new(0) }
+    }
+}
+
+/// A bridge in a namespace of its own.
+pub struct Switch {
+    ns: Ns,
+    ports: AtomicU32,
+}
+
+/// A port of a switch, and the cable that is in it.
+pub struct Port<'a> {
+    switch: &'a Switch,
+    name: String,
+}
+
+impl Switch {
+    /// Plugs in a new interface of a host. A host may have several.
+    pub fn plug(&self, host: &Ns, interface: &str) -> Port<'_> {
+        let name = format!("port{}", self.ports.fetch_add(1, Ordering::Relaxed));
+        cable((host, interface), (&self.ns, &name));
+        self.ns.exec(&format!("ip link set {name} master br0"));
+        Port { switch: self, name }
+    }
+}
+
+impl Port<'_> {
+    /// Pulls the cable: the link goes down at the host, too.
+    pub fn unplug(&self) {
+        self.switch.ns.exec(&format!("ip link set {} down", self.name));
+    }
+
+    /// Plugs it in again.
+    pub fn plug_in(&self) {
+        self.switch.ns.exec(&format!("ip link set {} up", self.name));
+    }
+
+    /// Lets no frame pass, either way, while the link stays up. A cable that is pulled and plugged in
+    /// again makes the port pass frames again.
+    pub fn block(&self) {
+        self.set_state("0");
+    }
+
+    /// Lets frames pass again.
+    pub fn unblock(&self) {
+        self.set_state("3");
+    }
+
+    /// Lets the host hear nothing, while the link stays up and what the host sends is heard.
+    pub fn deafen(&self) {
+        let name = &self.name;
+        self.switch.ns.nft(&format!(
+            "table bridge deaf_{name} {{
+                chain towards_it {{
+                    type filter hook forward priority 0;
+                    oifname {name} drop
+                }}
+            }}"
+        ));
+    }
+
+    /// Lets the host hear again.
+    pub fn undeafen(&self) {
+        self.switch.ns.exec(&format!("nft delete table bridge deaf_{}", self.name));
+    }
+
+    /// Sets the state of the port as the spanning tree protocol would: 0 disabled, 3 forwarding
+    /// (bridge(8)).
+    fn set_state(&self, state: &str) {
+        self.switch.ns.exec(&format!("bridge link set dev {} state {state}", self.name));
+    }
+}
+
+/// A pair of interfaces that hear each other, in two namespaces.
+fn cable(one: (&Ns, &str), other: (&Ns, &str)) {
+    output(Command::new("ip").args([
+        "link",
+        "add",
+        one.1,
+        "netns",
+        &one.0.name,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        other.1,
+        "netns",
+        &other.0.name,
+    ]));
+    for (ns, interface) in [one, other] {
+        ns.exec(&format!("ip link set {interface} up"));
     }
 }
 

@@ -16,7 +16,7 @@ pub mod wire;
 
 pub use agent::{Agent, BINARY, Row};
 pub use device::{Device, Trap};
-pub use lab::{Lab, Ns};
+pub use lab::{Lab, Ns, Port, Switch};
 pub use nms::{Answering, Nms, Notification, Sink};
 pub use process::{Guard, output, wait_until};
 pub use relay::Relay;

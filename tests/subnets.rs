@@ -3,6 +3,9 @@
 //! A rule `limit rate 1/day burst N packets drop` drops exactly the next N echo replies: the
 //! bucket starts full and gains one in a day.
 
+mod gateways;
+mod peers;
+
 use std::{
     thread,
     time::{Duration, Instant},
@@ -18,8 +21,15 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// A configuration that polls these targets, given as pairs of prefix and address.
 fn configuration(targets: &[(&str, &str)]) -> String {
-    let mut text = String::from(
-        r#"
+    let subnet = |(prefix, target): &(&str, &str)| {
+        format!("[[subnets.subnet]]\nprefix = \"{prefix}\"\npolling_targets = [\"{target}\"]\n")
+    };
+    with_subnets(&targets.iter().map(subnet).collect::<String>())
+}
+
+/// A configuration with these tables of subnets.
+fn with_subnets(tables: &str) -> String {
+    let head = r#"
 [traps]
 listen = ["127.0.0.1:10162"]
 
@@ -32,21 +42,20 @@ community = "public"
 poll_interval = "1s"
 in_a_row = 4
 watch_gateways = false
-"#,
-    );
-    for (prefix, target) in targets {
-        text += &format!(
-            "[[subnets.subnet]]\nprefix = \"{prefix}\"\npolling_targets = [\"{target}\"]\n"
-        );
-    }
-    text
+"#;
+    format!("{head}{tables}")
 }
 
 /// An NMS and an agent with this many flows, all of them up.
 fn start<'a>(host: &'a Ns, targets: &[(&str, &str)]) -> (Nms<'a>, Agent<'a>) {
+    start_with(host, &configuration(targets), targets.len())
+}
+
+/// The same with any configuration, and this many flows.
+fn start_with<'a>(host: &'a Ns, configuration: &str, flows: usize) -> (Nms<'a>, Agent<'a>) {
     let nms = Nms::start(host, "udp:127.0.0.1:11162");
-    let agent = Agent::start(host, &configuration(targets));
-    all_up(&agent, targets.len());
+    let agent = Agent::start(host, configuration);
+    all_up(&agent, flows);
     (nms, agent)
 }
 
@@ -61,6 +70,38 @@ fn all_up(agent: &Agent<'_>, flows: usize) {
 /// such stall, and each costs a poll, which counts neither as missed nor as answered (spec, "Time").
 fn late(agent: &Agent<'_>) -> Duration {
     POLL.mul_f64(agent.metrics().sum("evenkeel_stalls_total", &[]))
+}
+
+/// Does something, and gives a moment before it began and one after it was done.
+fn during(what: impl FnOnce()) -> (Instant, Instant) {
+    let before = Instant::now();
+    what();
+    (before, Instant::now())
+}
+
+/// What is told of a subnet from which nothing was heard any more since a moment within `cut`: the first
+/// poll that is lost leaves within one interval, and the fourth is overdue four later (SUBN-3).
+fn down(subnet: &str, cut: (Instant, Instant), late: Duration) -> Vec<Expected> {
+    told_of("raised", subnet, cut.0 + 4 * POLL, cut.1 + 5 * POLL + late)
+}
+
+/// What is told of a subnet that carries packets again since a moment within `mended`. Mostly the first
+/// poll that is answered leaves after it; but one that left before may have waited in this host for the
+/// address of the neighbour (RFC 826, RFC 4861), and is answered in time as well.
+fn up_again(subnet: &str, mended: (Instant, Instant), late: Duration) -> Vec<Expected> {
+    told_of("cleared", subnet, mended.0 + 2 * POLL, mended.1 + 4 * POLL + late)
+}
+
+/// The two alarms of a subnet with one interface.
+fn told_of(event: &str, subnet: &str, earliest: Instant, latest: Instant) -> Vec<Expected> {
+    ["interface_ip_down", "subnet_down"]
+        .map(|kind| expect(&format!("{event} {kind} {subnet}"), earliest, latest))
+        .into()
+}
+
+/// Pings, from the other side, until an answer comes: then packets go both ways again.
+fn heard_by(neighbour: &Ns, address: &str) {
+    neighbour.exec(&format!("ping -c 1 -w 10 {address}"));
 }
 
 /// Makes the host lose exactly the next `count` echo replies of each family.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::{peers::filter::Filter, replay::pcap::TRAP_PORTS};
 
@@ -77,6 +78,14 @@ pub enum Command {
         #[command(subcommand)]
         of: Option<StatusOf>,
     },
+    /// Give orders about a subnet that has a standby interface.
+    Subnet {
+        #[command(flatten)]
+        config: ConfigFile,
+        /// The order.
+        #[command(subcommand)]
+        order: SubnetOrder,
+    },
     /// Look at traps.
     Traps {
         #[command(flatten)]
@@ -120,6 +129,19 @@ pub enum StatusOf {
     /// Without an option that names some, those are listed that are down or silent. Options are
     /// held together: a peer is listed if it fits them all.
     Peers(Filter),
+}
+
+/// Orders about a subnet.
+#[derive(Debug, Subcommand)]
+pub enum SubnetOrder {
+    /// Enable the primary interface again, after its IP has failed: its addresses come back to it.
+    ///
+    /// The agent waits for this order, as nobody but you can know that the fault is mended. If IP still
+    /// does not work there, the addresses are moved to the standby again after four polls.
+    Enable {
+        /// The subnet, such as 192.0.2.0/24.
+        prefix: IpNet,
+    },
 }
 
 /// Which configuration.

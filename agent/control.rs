@@ -1,8 +1,8 @@
 //! The control socket: how the command line talks to the running agent.
 //!
 //! A Unix socket in the state directory that its owner and group may use. One question a
-//! connection: a word, for peers with a filter as JSON behind it, and a line feed; the answer is one
-//! JSON document, and the end.
+//! connection: a word, for peers with a filter as JSON behind it, for an order with what it is about, and a
+//! line feed; the answer is one JSON document, and the end.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -17,14 +17,16 @@ use std::{
 
 use anyhow::Context;
 use evenkeel_core::counters::Rejected;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    sync::oneshot,
     time::timeout,
 };
 
-use crate::{hub::Hub, snapshot::Detail, status};
+use crate::{driver::Request, hub::Hub, snapshot::Detail, status};
 
 /// How long a question or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,6 +67,21 @@ impl RejectedDatagram {
             .filter_map(|octet| u8::from_str_radix(digit(octet * 2)?, 16).ok())
             .collect()
     }
+}
+
+/// A subnet whose primary interface was enabled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enabled {
+    /// The subnet.
+    pub subnet: String,
+    /// The interface that has its addresses again.
+    pub interface: String,
+}
+
+/// What is answered to what can't be.
+#[derive(Serialize, Deserialize)]
+struct Refused {
+    error: String,
 }
 
 /// Binds the socket, in the place of one that a run before has left. The store's lock says that no
@@ -113,10 +130,13 @@ async fn answer(stream: UnixStream, hub: &Hub) -> anyhow::Result<()> {
             let rejected: Vec<_> = snapshot.rejected.iter().map(RejectedDatagram::new).collect();
             serde_json::to_string(&rejected)?
         }
-        other => match other.strip_prefix("peers ").map(serde_json::from_str) {
-            Some(Ok(filter)) => serde_json::to_string(&hub.peers(filter).await?)?,
-            Some(Err(error)) => error_answer(&format!("unknown filter of peers: {error}")),
-            None => error_answer(&format!("unknown question {other:?}")),
+        other => match other.split_once(' ') {
+            Some(("peers", filter)) => match serde_json::from_str(filter) {
+                Ok(filter) => serde_json::to_string(&hub.peers(filter).await?)?,
+                Err(error) => error_answer(&format!("unknown filter of peers: {error}")),
+            },
+            Some(("enable", prefix)) => enable(prefix, hub).await?,
+            Some(_) | None => error_answer(&format!("unknown question {other:?}")),
         },
     };
     output.write_all(answer.as_bytes()).await?;
@@ -124,8 +144,21 @@ async fn answer(stream: UnixStream, hub: &Hub) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Enables the primary interface of a subnet (SUBN-8), and waits until its addresses are there.
+async fn enable(prefix: &str, hub: &Hub) -> anyhow::Result<String> {
+    let Ok(subnet) = prefix.parse::<IpNet>() else {
+        return Ok(error_answer(&format!("{prefix:?} is no subnet")));
+    };
+    let (answer, answered) = oneshot::channel();
+    hub.ask(Request::Enable(subnet, answer)).await?;
+    Ok(match answered.await? {
+        Ok(interface) => serde_json::to_string(&Enabled { subnet: subnet.to_string(), interface })?,
+        Err(why) => error_answer(&format!("{subnet}: {why}")),
+    })
+}
+
 fn error_answer(error: &str) -> String {
-    serde_json::json!({ "error": error }).to_string()
+    serde_json::json!(Refused { error: error.to_owned() }).to_string()
 }
 
 /// Asks a running agent.
@@ -155,8 +188,9 @@ pub fn ask(path: &Path, question: &str) -> anyhow::Result<String> {
     BufReader::new(stream.take(1 << 30)).read_line(&mut answer).context("the agent hung up")?;
     anyhow::ensure!(!answer.is_empty(), "the agent hung up without an answer");
     // An agent of another version may not know what this one asks.
-    if let Some(error) = answer.starts_with("{\"error\":").then(|| answer.trim_end()) {
-        anyhow::bail!("the agent cannot answer: {error}");
+    if answer.starts_with("{\"error\":") {
+        let Refused { error } = serde_json::from_str(&answer)?;
+        anyhow::bail!("{error}");
     }
     Ok(answer)
 }

@@ -5,7 +5,7 @@
 //! ear: replies ─batches──┤                                  ├──> onward: spool, forwarder, answers
 //! host view ─────────────┼──> Driver ──> Agent (the core) ──┼──> pinger: echoes
 //! notification targets ──┤                                  ├──> log
-//! peer monitor ──────────┤                                  │
+//! peer monitor ──────────┤                                  ├──> mover: addresses to a standby
 //! requests ──────────────┤                                  └──> answers to requests
 //! deadline ──────────────┘
 //! ```
@@ -27,8 +27,10 @@ use evenkeel_core::{
     input::{Datagram, Door, Ear, Event, Host, Input},
     plan::FlowKey,
     settings::Settings,
+    state::StandbyRecord,
     time::{Pretty, Time},
 };
+use ipnet::IpNet;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
@@ -45,6 +47,7 @@ use crate::{
     recording::Recorder,
     snapshot::{Around, Detail, Snapshot},
     spool::Spool,
+    standby::{Moved, Mover},
     store::{Commit, Moment, Store},
 };
 
@@ -72,6 +75,9 @@ pub enum Request {
     Snapshot(Detail, oneshot::Sender<Box<Snapshot>>),
     /// New settings.
     Reload(Box<Reload>, oneshot::Sender<Result<(), forwarder::StartError>>),
+    /// An operator's order to enable the primary interface of a subnet (SUBN-8). The answer is its name,
+    /// once it has its addresses again, or why not.
+    Enable(IpNet, oneshot::Sender<Result<String, String>>),
     /// Stop in an orderly way. The answer is what is left to write.
     Stop(oneshot::Sender<Commit>),
 }
@@ -122,6 +128,12 @@ pub struct Parts {
     pub reach: mpsc::UnboundedReceiver<Reach>,
     /// What the peer monitor has found.
     pub found: mpsc::UnboundedReceiver<Vec<Finding>>,
+    /// What moves addresses,
+    pub mover: Mover,
+    /// and says how that went;
+    pub moved: mpsc::UnboundedReceiver<Moved>,
+    /// what it has on the disk.
+    pub kept: Vec<StandbyRecord>,
     /// What every input is recorded by, if it is.
     pub recorder: Option<Recorder>,
 }
@@ -142,6 +154,11 @@ pub struct Driver {
     reach: mpsc::UnboundedReceiver<Reach>,
     /// What the peer monitor has found.
     found: mpsc::UnboundedReceiver<Vec<Finding>>,
+    mover: Mover,
+    moved: mpsc::UnboundedReceiver<Moved>,
+    kept: Vec<StandbyRecord>,
+    /// Who waits for an interface to be enabled.
+    enabling: Vec<(IpNet, oneshot::Sender<Result<String, String>>)>,
     recorder: Option<Recorder>,
     discarded_replies: BTreeMap<&'static str, u64>,
     flows: BTreeSet<FlowKey>,
@@ -153,8 +170,20 @@ pub struct Driver {
 impl Driver {
     /// A driver of an agent whose state has been put back.
     pub fn new(agent: Agent, parts: Parts) -> Driver {
-        let Parts { traps, replies, host_view, store, spool, onward, reach, found, recorder } =
-            parts;
+        let Parts {
+            traps,
+            replies,
+            host_view,
+            store,
+            spool,
+            onward,
+            reach,
+            found,
+            mover,
+            moved,
+            kept,
+            recorder,
+        } = parts;
         Driver {
             agent,
             traps: Some(traps),
@@ -167,6 +196,10 @@ impl Driver {
             onward,
             reach,
             found,
+            mover,
+            moved,
+            kept,
+            enabling: Vec::new(),
             recorder,
             discarded_replies: BTreeMap::new(),
             flows: BTreeSet::new(),
@@ -201,11 +234,13 @@ impl Driver {
                     Some(Request::Reload(reload, answer)) => {
                         let _ = answer.send(self.reload(*reload).await);
                     }
+                    Some(Request::Enable(subnet, answer)) => self.enable(subnet, answer).await,
                     None => return,
                 },
                 () = at(deadline) => self.ask(),
                 batch = next_reply(&mut self.replies) => self.hear_replies(&batch).await,
                 host = next_host(&mut self.host_view) => self.follow_host(host).await,
+                Some(moved) = self.moved.recv() => self.heed_moved(moved).await,
                 _ = checkpoint.tick() => self.checkpoint(),
                 Some(reach) = self.reach.recv() => self.heed_reach(reach).await,
                 // These come at a bounded rate (PEER-10), so they can wait for nothing.
@@ -304,9 +339,24 @@ impl Driver {
             }
         }
         self.onward.drain(&mut self.agent);
+        self.move_addresses();
         if !self.events.is_empty() {
             let commit = self.commit_events();
             self.store.submit(commit);
+        }
+    }
+
+    /// SUBN-8: hands on what is to be moved, and before it what must be on the disk by then.
+    fn move_addresses(&mut self) {
+        if self.agent.subnets().has_standbys() || !self.kept.is_empty() {
+            let standbys = self.agent.standbys();
+            if standbys != self.kept {
+                self.mover.keep(standbys.clone());
+                self.kept = standbys;
+            }
+        }
+        while let Some(order) = self.agent.poll_move() {
+            self.mover.order(order);
         }
     }
 
@@ -344,7 +394,41 @@ impl Driver {
                     Pretty(late)
                 );
             }
+            Event::Moved { subnet, to, failed: None } => {
+                info!("the addresses of {subnet} were moved to {to}");
+                self.answer_enabling(subnet, &Ok(to));
+            }
+            Event::Moved { subnet, to, failed: Some(why) } => {
+                warn!("the addresses of {subnet} cannot be moved to {to}: {why}");
+                self.answer_enabling(subnet, &Err(why));
+            }
             Event::Warning(warning) => warn!("{warning}"),
+        }
+    }
+
+    /// SUBN-8: the addresses of a subnet were moved, or could not be.
+    async fn heed_moved(&mut self, Moved { subnet, failed }: Moved) {
+        self.feed(&Input::Moved { subnet, failed, now: Clock::now() });
+        self.drain().await;
+    }
+
+    /// An operator enables the primary interface of a subnet. The answer waits for the move.
+    async fn enable(&mut self, subnet: IpNet, answer: oneshot::Sender<Result<String, String>>) {
+        match self.agent.subnets().may_enable(subnet) {
+            Ok(()) => {
+                info!("the primary interface of {subnet} is enabled by order");
+                self.enabling.push((subnet, answer));
+                self.feed(&Input::Enable { subnet, now: Clock::now() });
+                self.drain().await;
+            }
+            // Whoever asked may have gone away, here and below.
+            Err(why) => drop(answer.send(Err(why.to_string()))),
+        }
+    }
+
+    fn answer_enabling(&mut self, of: IpNet, answer: &Result<String, String>) {
+        for (_, waiting) in self.enabling.extract_if(.., |(subnet, _)| *subnet == of) {
+            let _ = waiting.send(answer.clone());
         }
     }
 

@@ -25,6 +25,7 @@ mod replay;
 mod run;
 mod snapshot;
 mod spool;
+mod standby;
 mod status;
 mod store;
 mod trap_view;
@@ -35,10 +36,11 @@ use std::{io::IsTerminal, process::ExitCode};
 use anyhow::Context;
 use clap::Parser;
 use evenkeel_core::mib::{self, RootOid};
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, ConfigFile, Format, StatusOf},
+    cli::{Cli, Command, ConfigFile, Format, StatusOf, SubnetOrder},
     config::Config,
     peers::{filter::Filter, status::PeersStatus},
 };
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
         Command::Status { config, format, of: None } => show_status(&config, format),
         Command::Status { config, format, of: Some(StatusOf::Peers(filter)) } => {
             show_peers(&config, format, &filter)
+        }
+        Command::Subnet { config, order: SubnetOrder::Enable { prefix } } => {
+            enable_subnet(&config, prefix)
         }
         Command::Traps { config, spooled: true, from, .. } => show_spooled(&config, from),
         Command::Traps { config, format, .. } => show_rejected(&config, format),
@@ -102,6 +107,14 @@ fn show_peers(config: &ConfigFile, format: Format, filter: &Filter) -> anyhow::R
         Format::Json => print!("{answer}"),
         Format::Table => print!("{}", serde_json::from_str::<PeersStatus>(&answer)?.table(filter)),
     }
+    Ok(())
+}
+
+fn enable_subnet(config: &ConfigFile, subnet: IpNet) -> anyhow::Result<()> {
+    let socket = load(config)?.agent.control_socket();
+    let answer = control::ask(&socket, &format!("enable {subnet}"))?;
+    let control::Enabled { interface, .. } = serde_json::from_str(&answer)?;
+    println!("{subnet}: its addresses are on {interface} again");
     Ok(())
 }
 

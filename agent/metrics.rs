@@ -11,6 +11,8 @@ use evenkeel_core::{
     alarm::{ClearReason, Kind, Object},
     flow::{FlowState, ReplyOutcome},
     instability::Outcome,
+    standby::Part,
+    subnets::Moves,
     trap::{Form, Malformed},
     usm::{Step, UsmStats},
 };
@@ -167,6 +169,10 @@ metrics! {
     subnet_up: IntGaugeVec, "evenkeel_subnet_up", ["subnet"];
     /// Whether an interface is up (1) or down (0) at the IP level on a subnet; absent while it is not known.
     interface_ip_up: IntGaugeVec, "evenkeel_interface_ip_up", ["subnet", "interface"];
+    /// Whether a primary interface is disabled (1) or not (0), of a subnet that has a standby interface.
+    interface_disabled: IntGaugeVec, "evenkeel_interface_disabled", ["subnet", "interface"];
+    /// Moves of a subnet's addresses to its standby or primary interface, and those that failed.
+    standby_moves: IntCounterVec, "evenkeel_standby_moves_total", ["subnet", "result"];
     /// Whether a flow is up (1) or down (0); absent while it is not known.
     flow_up: IntGaugeVec, "evenkeel_flow_up", ["subnet", "interface", "local", "polled"];
     /// Polls of a flow.
@@ -402,9 +408,11 @@ impl Inner {
     }
 
     fn set_flows(&self, snapshot: &Snapshot) {
-        let families: [&dyn Reset; 7] = [
+        let families: [&dyn Reset; 9] = [
             &self.subnet_up,
             &self.interface_ip_up,
+            &self.interface_disabled,
+            &self.standby_moves,
             &self.flow_up,
             &self.flow_polls,
             &self.flow_missed,
@@ -422,6 +430,17 @@ impl Inner {
                     let labels = [&prefix, &interface.name];
                     self.interface_ip_up.with_label_values(&labels).set(up.into());
                 }
+                if interface.part == Some(Part::Primary) {
+                    let labels = [&prefix, &interface.name];
+                    let disabled = interface.disabled.into();
+                    self.interface_disabled.with_label_values(&labels).set(disabled);
+                }
+            }
+            let Some(Moves { to_standby, to_primary, failed }) = subnet.moves else { continue };
+            for (result, count) in
+                [("to_standby", to_standby), ("to_primary", to_primary), ("failed", failed)]
+            {
+                set(&self.standby_moves.with_label_values(&[&*prefix, result]), count);
             }
         }
         for flow in &snapshot.flows {

@@ -14,6 +14,7 @@ use evenkeel_core::{
     agent::Agent,
     input::{Host, Input},
     notification::Start,
+    settings::Subnets,
     usm::{EngineId, LocalEngine},
 };
 use tokio::{
@@ -40,6 +41,7 @@ use crate::{
     peers::{self, Peers},
     recording::{Beginning, Recorder},
     spool::{self, AnswerSockets, Recovered, Spool},
+    standby::{self, Mover},
     store::{self, Retention, Store},
     web,
 };
@@ -119,6 +121,13 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         error!("{problem}");
         problems.push(problem.clone());
     }
+    let standby::Started { mover, moved, kept, problem } = Mover::start(&state_dir, &now.boot_id);
+    if let Some(problem) = problem {
+        error!("{problem}");
+        problems.push(problem);
+    }
+    let mut restored = restored;
+    restored.state.standbys.clone_from(&kept);
     let (store, spool) = (Arc::new(store), Arc::new(spool));
     // Were the spool deleted, a number that a target has had must not come again.
     let last_number = recovered.last.max(restored.heeded).max(outbox::last_cursor(&state_dir));
@@ -174,6 +183,11 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         }
     };
 
+    for problem in standby_problems(&config.core.subnets) {
+        warn!("{problem}");
+        problems.push(problem);
+    }
+
     let name = config.agent.name();
     let (requests, asked) = mpsc::channel(REQUESTS);
     warn_of_playpen(&config);
@@ -212,6 +226,9 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         onward,
         reach: reached,
         found,
+        mover,
+        moved,
+        kept,
         recorder,
     };
     let driving = tokio::spawn(Driver::new(agent, parts).run(asked));
@@ -370,6 +387,22 @@ fn open_replies(identifier: u16) -> anyhow::Result<(ReplyEar, watch::Receiver<Ho
     let (view, host) = watch::channel(Host::default());
     tokio::spawn(host::follow(view));
     Ok((ReplyEar { ear, batches, identifier }, host))
+}
+
+/// What keeps addresses from being moved to a standby interface as they should be, each in a sentence.
+fn standby_problems(subnets: &Subnets) -> Vec<String> {
+    let watched = subnets.subnets.iter().filter(|subnet| subnet.monitor);
+    let with_standby: Vec<_> =
+        watched.filter_map(|subnet| Some((subnet.prefix, subnet.standby.as_ref()?))).collect();
+    if with_standby.is_empty() {
+        return Vec::new();
+    }
+    let of_ipv4 = with_standby.iter().filter(|(prefix, _)| prefix.addr().is_ipv4());
+    let answers = of_ipv4.filter_map(|(_, pair)| standby::answers_arp_for_others(pair));
+    let mut problems: Vec<String> = answers.collect();
+    problems.dedup();
+    problems.extend(standby::missing().map(str::to_owned));
+    problems
 }
 
 /// Warns of the shipped root, which is nobody's.

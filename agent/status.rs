@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering, time::
 use evenkeel_core::{
     alarm::{Alarm, Object},
     flow::FlowState,
-    subnets::Part,
+    standby::Part,
     time::{Pretty, WallTime},
     usm::Step,
 };

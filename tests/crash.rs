@@ -9,7 +9,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     net::{IpAddr, Ipv4Addr, UdpSocket},
     process::Command,
     sync::{
@@ -17,10 +16,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
-use crate::common::{Agent, Lab, Ns, Row, Sink, Trap, output, wait_until, wire};
+use crate::common::{Agent, Chance, Lab, Ns, Row, Sink, Trap, output, wait_until, wire};
 
 const TRAPS: &str = "127.0.0.1:10162";
 const NMS: &str = "127.0.0.1:11162";
@@ -140,29 +139,6 @@ impl Sender {
     /// Down first, then up, and so on.
     fn turn(&self) -> Trap {
         if self.sent.is_multiple_of(2) { Trap::LinkDown(1) } else { Trap::LinkUp(1) }
-    }
-}
-
-/// Chance that can be had again: SplitMix64 (Steele, Lea, Flood 2014).
-struct Chance(u64);
-
-impl Chance {
-    /// From the environment, for a run that is to be repeated, or from the clock. Printed.
-    fn new() -> Chance {
-        let seed = env::var("EVENKEEL_SEED").ok().map(|text| text.parse().expect("a number"));
-        let clock = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
-        let seed = seed.unwrap_or_else(|| clock() as u64);
-        println!("EVENKEEL_SEED={seed}");
-        Chance(seed)
-    }
-
-    /// Some time up to `most`.
-    fn time(&mut self, most: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Duration::from_micros((z ^ (z >> 31)) % (most.as_micros() as u64))
     }
 }
 

@@ -18,4 +18,5 @@ mod notifications;
 mod peers;
 mod replay;
 mod snmpv3;
+mod standby;
 mod subnets;

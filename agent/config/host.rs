@@ -79,6 +79,10 @@ impl Check<'_> {
         for (peer, span) in subnet.peers.iter().zip(&origin.peers) {
             self.zone(peer, *span);
         }
+        let pair = subnet.standby.iter().flat_map(|pair| [&pair.primary, &pair.standby]);
+        for (name, span) in pair.zip(&origin.interfaces) {
+            self.interface(name, name.clone(), *span);
+        }
         if subnet.polling_targets.is_empty() {
             self.peers(subnet, origin);
         }
@@ -111,13 +115,18 @@ impl Check<'_> {
 
     /// A zone is the name of an interface, which may come later.
     fn zone(&mut self, polled: &Polled, span: Span) {
-        let Some(zone) = &polled.zone else { return };
-        if !self.host.interfaces.iter().any(|interface| interface.name == *zone) {
+        if let Some(zone) = &polled.zone {
+            self.interface(zone, format!("\"{polled}\""), span);
+        }
+    }
+
+    fn interface(&mut self, name: &str, subject: String, span: Span) {
+        if !self.host.interfaces.iter().any(|interface| interface.name == name) {
             let names: Vec<&str> =
                 self.host.interfaces.iter().map(|interface| &*interface.name).collect();
-            let wrong = Wrong::new(format!("this host has no interface {zone} now"))
+            let wrong = Wrong::new(format!("this host has no interface {name} now"))
                 .help(format!("its interfaces: {}", names.join(", ")));
-            self.warning(format!("\"{polled}\""), span, wrong);
+            self.warning(subject, span, wrong);
         }
     }
 

@@ -359,6 +359,8 @@ struct SubnetOrigin {
     prefix: Span,
     polling_targets: Vec<Span>,
     peers: Vec<Span>,
+    /// Primary and standby, where both are given.
+    interfaces: Vec<Span>,
 }
 
 /// A duration as it is written in the configuration, for the command line.

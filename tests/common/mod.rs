@@ -2,6 +2,7 @@
 //! the clock that they are judged by.
 
 mod agent;
+mod chance;
 mod device;
 pub mod field;
 mod lab;
@@ -15,12 +16,13 @@ pub mod tshark;
 pub mod wire;
 
 pub use agent::{Agent, BINARY, Row};
+pub use chance::Chance;
 pub use device::{Device, Trap};
 pub use lab::{Lab, Ns, Port, Switch};
 pub use nms::{Answering, Nms, Notification, Sink};
 pub use process::{Guard, output, wait_until};
 pub use relay::Relay;
-pub use timeline::{Expected, Sent, check, expect, sleep_until, span};
+pub use timeline::{Expected, LATE, Sent, check, expect, sleep_until, span};
 
 use std::path::{Path, PathBuf};
 

@@ -3,8 +3,8 @@
 use std::num::NonZeroU8;
 
 use evenkeel_core::{
-    plan::of_no_node,
-    settings::{Polled, Require, Subnet, Subnets},
+    plan::{is_link_local, of_no_node},
+    settings::{Interfaces, Polled, Require, Subnet, Subnets},
 };
 use ipnet::IpNet;
 
@@ -62,6 +62,8 @@ fn subnet(mut table: Table<'_>, prefixes: &mut Unique<IpNet>) -> Option<(Subnet,
     let targets_value = table.get("polling_targets");
     let peers_value = table.get("peers");
     let require_value = table.get("require");
+    let primary_value = table.get("primary_interface");
+    let standby_value = table.get("standby_interface");
     let targets = targets_value.as_ref().map(|value| polled_list(value, prefix, polling_target));
     let peers = peers_value.as_ref().map(|value| polled_list(value, prefix, peer));
     let (polling_targets, target_spans) = targets.unwrap_or_default();
@@ -96,11 +98,80 @@ fn subnet(mut table: Table<'_>, prefixes: &mut Unique<IpNet>) -> Option<(Subnet,
                 .help("peers reboot: any of them that answers keeps an interface up"),
         );
     }
+    let standby = standby(primary_value.as_ref(), standby_value.as_ref());
+    if let (Some(_), Some(value)) = (&standby, &standby_value) {
+        if !monitor {
+            value.wrong(
+                Wrong::new(
+                    "without monitoring, nobody finds out when to move the addresses (SUBN-8)",
+                )
+                .help("leave monitor = false out, or both interfaces"),
+            );
+        } else if prefix.is_some_and(|prefix| is_link_local(prefix.addr())) {
+            value.wrong(
+                Wrong::new("a link-local address belongs to its interface and can't be moved")
+                    .help("give the standby to the subnets whose addresses others know"),
+            );
+        }
+    }
     table.finish();
     let prefix = prefix?;
     let span = prefix_value.map(|value| value.span()).unwrap_or_default();
-    let origin = SubnetOrigin { prefix: span, polling_targets: target_spans, peers: peer_spans };
-    Some((Subnet { prefix, monitor, polling_targets, peers, require }, origin))
+    let origin = SubnetOrigin {
+        prefix: span,
+        polling_targets: target_spans,
+        peers: peer_spans,
+        interfaces: [primary_value, standby_value]
+            .into_iter()
+            .flatten()
+            .map(|v| v.span())
+            .collect(),
+    };
+    Some((Subnet { prefix, monitor, polling_targets, peers, require, standby }, origin))
+}
+
+/// The two interfaces of a subnet that has a standby (SUBN-8). Which one is the primary must be said, as
+/// after a move the addresses no longer tell.
+fn standby(primary: Option<&Value<'_>>, standby: Option<&Value<'_>>) -> Option<Interfaces> {
+    let (primary, standby) = match (primary, standby) {
+        (Some(primary), Some(standby)) => (primary, standby),
+        (None, None) => return None,
+        (Some(alone), None) => {
+            alone.wrong(
+                Wrong::new("this does nothing without a standby_interface")
+                    .help("write standby_interface = \"eth1\" beside it, or leave it out"),
+            );
+            return None;
+        }
+        (None, Some(alone)) => {
+            alone.wrong(
+                Wrong::new("which interface does it stand by for?")
+                    .help("write primary_interface = \"eth0\" beside it"),
+            );
+            return None;
+        }
+    };
+    let (primary_name, standby_name) = (primary.parse(interface), standby.parse(interface));
+    let interfaces = Interfaces { primary: primary_name?, standby: standby_name? };
+    if interfaces.primary == interfaces.standby {
+        standby.wrong_also(
+            Wrong::new("an interface can't stand by for itself"),
+            primary.span(),
+            "the primary",
+        );
+        return None;
+    }
+    Some(interfaces)
+}
+
+/// The name of an interface, as the kernel takes it: up to 15 octets without `/` and white space.
+fn interface(text: &str) -> Result<String, Wrong> {
+    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace();
+    if text.is_empty() || text.len() > 15 || text.contains(bad) || matches!(text, "." | "..") {
+        return Err(Wrong::new("this is no name of an interface")
+            .help("`ip link` lists them; a name has 1 to 15 characters"));
+    }
+    Ok(text.to_owned())
 }
 
 /// What to say of a single peer (SUBN-11).

@@ -17,12 +17,12 @@ use crate::{
     counters::{Counters, RejectedLog},
     finding::Finding,
     forwarding::Forwarding,
-    input::{Answer, Ear, Echo, Event, Input, Reply, Taken},
+    input::{Answer, Ear, Echo, Event, Input, Move, Reply, Taken},
     instability::Instability,
     overload::Overload,
     repeats::{self, Repeats},
     settings::Settings,
-    state::{Record, RecordKey, State},
+    state::{Record, RecordKey, StandbyRecord, State},
     subnets::Subnets,
     targets::Targets,
     time::Time,
@@ -93,7 +93,8 @@ impl Agent {
         self.usm.restore(state.engines, now);
         self.alarms.restore(state.alarms);
         let active = self.alarms.active();
-        self.subnets.restore(active.keys().map(|(kind, object)| (*kind, object)));
+        let raised = active.keys().map(|(kind, object)| (*kind, object));
+        self.subnets.restore(raised, state.standbys);
         self.overload.restore(active, now);
         let active_keys = active.keys().map(|(kind, object)| (*kind, object));
         let targets = &self.settings.forwarding.targets;
@@ -120,6 +121,7 @@ impl Agent {
             records: self.instability.export(now),
             alarms: self.alarms.active().values().cloned().collect(),
             engines: self.usm.export(now),
+            standbys: self.standbys(),
         }
     }
 
@@ -165,6 +167,11 @@ impl Agent {
             Input::Host { host, now } => {
                 self.subnets.set_host(host.clone(), *now, &mut self.found, &mut self.events);
             }
+            Input::Moved { subnet, failed, now } => {
+                let failed = failed.as_deref();
+                self.subnets.moved(*subnet, failed, *now, &mut self.found, &mut self.events);
+            }
+            Input::Enable { subnet, now } => self.subnets.enable(*subnet, *now, &mut self.found),
             Input::Settings { settings, now } => self.reload(settings, *now),
             Input::Replayed(taken) => self.replayed(taken),
             Input::Target { name, unreachable, now } => {
@@ -250,6 +257,16 @@ impl Agent {
     /// The next trap that goes on.
     pub fn poll_taken(&mut self) -> Option<Taken> {
         self.taken.pop_front()
+    }
+
+    /// The next addresses to move.
+    pub fn poll_move(&mut self) -> Option<Move> {
+        self.subnets.poll_move()
+    }
+
+    /// Where the addresses are of the subnets that have a standby interface, or are on their way to.
+    pub fn standbys(&self) -> Vec<StandbyRecord> {
+        self.subnets.standbys().collect()
     }
 
     /// When something is next to be judged or sent. It may be too early, never too late.

@@ -120,6 +120,7 @@ pub fn flows(found: &[FoundSubnet], host: &Host) -> Vec<FlowKey> {
             polling_targets: subnet.candidates.iter().map(|each| each.polled.clone()).collect(),
             peers: Vec::new(),
             require: Require::Any,
+            standby: None,
         })
         .collect();
     plan(&Subnets { watch_gateways: false, subnets, ..Subnets::default() }, host).flows

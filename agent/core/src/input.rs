@@ -69,6 +69,23 @@ pub enum Input<'a> {
         /// When.
         now: Time,
     },
+    /// A [`Move`] was carried out, or could not be.
+    Moved {
+        /// Of which subnet.
+        subnet: IpNet,
+        /// Why it could not be; nothing if it was.
+        failed: Option<String>,
+        /// When.
+        now: Time,
+    },
+    /// An operator enables the primary interface of a subnet (SUBN-8). What
+    /// [`Subnets::may_enable`](crate::subnets::Subnets::may_enable) refuses changes nothing.
+    Enable {
+        /// Of which subnet.
+        subnet: IpNet,
+        /// When.
+        now: Time,
+    },
     /// The configuration was loaded again (INST-15).
     Settings {
         /// The new settings.
@@ -253,6 +270,23 @@ pub struct Echo {
     pub sequence: u16,
 }
 
+/// The addresses of a subnet, to be moved from one interface to another (SUBN-8), taken by
+/// [`Agent::poll_move`](crate::agent::Agent::poll_move). Before it is carried out,
+/// [`Agent::standbys`](crate::agent::Agent::standbys) must be on the disk; then an [`Input::Moved`] says
+/// how it went. It may be carried out twice: what is there already is only announced again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// The name of the interface that they leave.
+    pub from: String,
+    /// The name of the one that they come to.
+    pub to: String,
+    /// The addresses that are to be there in the end, with their prefix lengths; and whatever else of the
+    /// subnet is on `from`.
+    pub addresses: Vec<IpNet>,
+}
+
 /// Something that happened and that others want to know, taken by
 /// [`Agent::poll_event`](crate::agent::Agent::poll_event).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,6 +318,15 @@ pub enum Event {
     Stalled {
         /// How late it was.
         late: Duration,
+    },
+    /// The addresses of a subnet were moved, or could not be (SUBN-8).
+    Moved {
+        /// The subnet.
+        subnet: IpNet,
+        /// The name of the interface that they were to come to.
+        to: String,
+        /// Why they could not be moved; nothing if they were.
+        failed: Option<String>,
     },
     /// Something about the configuration that may be what was meant, but does not work now
     /// (SUBN-11).

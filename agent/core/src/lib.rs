@@ -35,6 +35,7 @@ pub mod repeats;
 pub mod sender;
 pub mod settings;
 pub mod stability;
+pub mod standby;
 pub mod state;
 pub mod subnets;
 pub mod targets;

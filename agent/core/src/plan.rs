@@ -170,7 +170,8 @@ pub(crate) fn is_own(host: &Host, address: IpAddr) -> bool {
     local_nets(host).any(|(_, own)| own.addr() == address)
 }
 
-pub(crate) fn is_link_local(address: IpAddr) -> bool {
+/// Whether an address means something on its own link alone (RFC 3927, RFC 4291).
+pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
@@ -248,6 +249,7 @@ mod tests {
             polling_targets: polled(targets),
             peers: polled(peers),
             require: Require::Any,
+            standby: None,
         }
     }
 

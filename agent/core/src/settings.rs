@@ -448,6 +448,19 @@ pub struct Subnet {
     pub peers: Vec<Polled>,
     /// Which polling targets must answer.
     pub require: Require,
+    /// The two interfaces of which one carries the subnet's addresses, where there is a standby
+    /// (SUBN-8).
+    pub standby: Option<Interfaces>,
+}
+
+/// An interface that carries a subnet's addresses and the one that takes them over (SUBN-8), which is
+/// another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interfaces {
+    /// The name of the one that carries them while it works.
+    pub primary: String,
+    /// The name of the other.
+    pub standby: String,
 }
 
 /// An address to poll; a link-local one needs the interface that it is on.

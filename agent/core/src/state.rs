@@ -5,10 +5,13 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     alarm::{Alarm, System},
+    settings::Interfaces,
+    standby::Place,
     usm::EngineRecord,
 };
 
@@ -22,6 +25,23 @@ pub struct State {
     /// Engines that sent by SNMPv3, with their time (RFC 3414, 2.3).
     #[serde(default)]
     pub engines: Vec<EngineRecord>,
+    /// Subnets that have a standby interface, and where their addresses are.
+    #[serde(default)]
+    pub standbys: Vec<StandbyRecord>,
+}
+
+/// Where the addresses of a subnet are that has a standby interface (SUBN-8). It is on the disk before
+/// they are moved, so that whatever ends the agent in the midst of a move, its next start finishes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandbyRecord {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// Its interfaces.
+    pub interfaces: Interfaces,
+    /// Where the addresses are, or are on their way to.
+    pub place: Place,
+    /// The addresses, with their prefix lengths.
+    pub addresses: Vec<IpNet>,
 }
 
 /// Which system or interface a record is about.

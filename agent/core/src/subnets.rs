@@ -5,6 +5,7 @@
 //! next poll is counted from when the last one was due, not from when it was sent.
 
 mod judging;
+mod pairs;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -14,17 +15,22 @@ use std::{
 
 use ipnet::IpNet;
 
+use self::pairs::Pair;
 use crate::{
     alarm::{ClearReason, Kind, Object},
     finding::Finding,
     flow::{Flow, FlowState, Judgement, Miss, ReplyOutcome},
-    input::{Echo, Event, Host, Reply, SendFailed, Verdict},
+    input::{Echo, Event, Host, Move, Reply, SendFailed, Verdict},
     plan::{FlowKey, Plan, PlannedSubnet, plan},
     settings::Subnets as Settings,
+    state::StandbyRecord,
     time::Time,
 };
 
-pub use self::judging::{Failure, InterfaceView, Part, SubnetView};
+pub use self::{
+    judging::{InterfaceView, SubnetView},
+    pairs::Moves,
+};
 
 /// A poll that is judged this long after it was due says that this agent stood still: half of the
 /// shortest poll interval, and a hundred times what a busy agent needs.
@@ -48,6 +54,11 @@ pub struct Subnets {
     carried: BTreeSet<IpNet>,
     /// Those that it has none on any more, and when that makes them down.
     lost: BTreeMap<IpNet, Time>,
+    /// Those that have a standby interface.
+    pairs: BTreeMap<IpNet, Pair>,
+    /// What an earlier run knew of those, until this host is known.
+    recorded: Vec<StandbyRecord>,
+    moves: VecDeque<Move>,
     warnings: Vec<String>,
 }
 
@@ -104,13 +115,22 @@ impl Subnets {
             subnets_down: BTreeSet::new(),
             carried: BTreeSet::new(),
             lost: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            recorded: Vec::new(),
+            moves: VecDeque::new(),
             warnings: Vec::new(),
         }
     }
 
     /// The alarms that an earlier run had raised (SUBN-4). They are cleared when polls are
-    /// answered, or when the first plan does not hold their object.
-    pub fn restore<'a>(&mut self, raised: impl Iterator<Item = (Kind, &'a Object)>) {
+    /// answered, or when the first plan does not hold their object. And where it had moved the
+    /// addresses of subnets that have a standby interface.
+    pub fn restore<'a>(
+        &mut self,
+        raised: impl Iterator<Item = (Kind, &'a Object)>,
+        recorded: Vec<StandbyRecord>,
+    ) {
+        self.recorded = recorded;
         for (kind, object) in raised {
             match (kind, object) {
                 (Kind::InterfaceIpDown, Object::LocalInterface { interface, subnet }) => {
@@ -172,6 +192,7 @@ impl Subnets {
         self.warnings = warnings;
         self.subnets = subnets;
         self.set_flows(flows, now);
+        self.set_pairs(now);
         self.clear_what_is_gone(now, found);
         let prefixes: Vec<IpNet> = self.subnets.iter().map(|subnet| subnet.prefix).collect();
         for prefix in prefixes {
@@ -224,7 +245,10 @@ impl Subnets {
             .iter()
             .map(|entry| (entry.key.subnet, entry.key.interface.clone()))
             .collect();
-        let gone: Vec<_> = self.interfaces_down.difference(&polled).cloned().collect();
+        let gone = self.interfaces_down.difference(&polled);
+        // What is down as its addresses were moved away is not polled, and yet judged.
+        let gone = gone.filter(|(subnet, interface)| !self.has_left(*subnet, interface));
+        let gone: Vec<_> = gone.cloned().collect();
         for (subnet, interface) in gone {
             let reason = if planned.contains_key(&subnet) {
                 ClearReason::Removed
@@ -242,7 +266,7 @@ impl Subnets {
         }
         self.carried.retain(|subnet| planned.get(subnet) == Some(&true));
         self.lost.retain(|subnet, _| planned.contains_key(subnet));
-        let grace = self.settings.poll_interval * u32::from(self.settings.in_a_row.get());
+        let grace = self.polls();
         for (&subnet, _) in planned.iter().filter(|(_, configured)| **configured) {
             if polled.iter().any(|(polled, _)| *polled == subnet) {
                 self.carried.insert(subnet);
@@ -264,7 +288,8 @@ impl Subnets {
     /// When something is next to be judged or sent.
     pub fn next_deadline(&self) -> Option<Time> {
         let poll = self.queue.front().map(|&(due, _)| due);
-        poll.into_iter().chain(self.lost.values().copied()).min()
+        let lost = self.lost.values().copied();
+        poll.into_iter().chain(lost).chain(self.next_move()).min()
     }
 
     /// Judges the polls that were due by `heard`, up to which all replies have been handed in, and
@@ -313,6 +338,7 @@ impl Subnets {
                 at,
             ));
         }
+        self.turn_pairs(now, found);
         (!stalled_for.is_zero()).then_some(stalled_for)
     }
 
@@ -346,6 +372,11 @@ impl Subnets {
             identifier: self.identifier,
             sequence: entry.flow.poll(now, due),
         });
+    }
+
+    /// How long the polls take that make a flow up or down (SUBN-3).
+    fn polls(&self) -> Duration {
+        self.settings.poll_interval * u32::from(self.settings.in_a_row.get())
     }
 
     /// Notes that replies were lost at this host, whichever they were.

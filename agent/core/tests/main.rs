@@ -10,6 +10,7 @@ mod peers_monitor;
 mod properties;
 mod replay;
 mod sender;
+mod standby;
 mod subnets;
 mod timelines;
 mod usm;

@@ -1,192 +1,20 @@
 //! The IP monitor in a simulated network, which delays, loses, doubles and falls silent as it is
 //! told, with a driver that may stall.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use evenkeel_core::{
-    agent::Agent,
     flow::{FlowState, ReplyOutcome},
-    input::{Ear, Echo, Event, Host, HostInterface, Input, Reply, SendFailed, Verdict},
-    settings::{Polled, Require, Settings, Subnet, Subnets},
+    input::{Echo, Event, Input, SendFailed},
+    settings::{Require, Subnet},
     time::Time,
 };
 use proptest::{collection::vec, prelude::*};
 
-use crate::common::sim::{at, cases, local_engine};
-
-/// What the network does with an echo: after how many milliseconds replies come.
-type Network = Box<dyn FnMut(&Echo, Time) -> Vec<u64>>;
-
-struct Lab {
-    agent: Agent,
-    settings: Settings,
-    network: Network,
-    now: Time,
-    coming: BTreeMap<(Time, usize), Reply>,
-    sent: Vec<(Time, Echo)>,
-    events: Vec<Event>,
-    /// How late the driver is at each deadline, in milliseconds.
-    lag: u64,
-    lost: u64,
-}
-
-impl Lab {
-    fn new(subnets: Vec<Subnet>, network: Network) -> Lab {
-        let subnets = Subnets { watch_gateways: true, subnets, ..Subnets::default() };
-        let settings = Settings { subnets, ..Settings::default() };
-        Lab {
-            agent: Agent::new(settings.clone(), local_engine(), 1, 42),
-            settings,
-            network,
-            now: at(0),
-            coming: BTreeMap::new(),
-            sent: Vec::new(),
-            events: Vec::new(),
-            lag: 0,
-            lost: 0,
-        }
-    }
-
-    /// One interface with an address, and one polling target that it polls.
-    fn simple(network: Network) -> Lab {
-        let mut lab = Lab::new(vec![subnet("10.0.0.0/24", &["10.0.0.254"])], network);
-        lab.host(&[("eth0", &["10.0.0.1/24"])]);
-        lab
-    }
-
-    fn host(&mut self, interfaces: &[(&str, &[&str])]) {
-        self.feed(&Input::Host { host: host(interfaces), now: self.now });
-    }
-
-    fn reload(&mut self, change: impl FnOnce(&mut Subnets)) {
-        change(&mut self.settings.subnets);
-        let settings = Box::new(self.settings.clone());
-        self.feed(&Input::Settings { settings, now: self.now });
-    }
-
-    fn restart(&mut self) {
-        let state = self.agent.export(self.now);
-        self.agent = Agent::new(self.settings.clone(), local_engine(), 1, 42);
-        self.coming.clear();
-        self.agent.restore(state, Duration::ZERO, self.now);
-        self.drain();
-    }
-
-    fn feed(&mut self, input: &Input<'_>) {
-        self.agent.handle(input);
-        self.drain();
-    }
-
-    fn drain(&mut self) {
-        self.events.extend(std::iter::from_fn(|| self.agent.poll_event()));
-        while let Some(echo) = self.agent.poll_transmit() {
-            for delay in (self.network)(&echo, self.now) {
-                let received = self.now + Duration::from_millis(delay);
-                let reply = Reply {
-                    local: echo.local,
-                    polled: echo.polled,
-                    identifier: echo.identifier,
-                    sequence: echo.sequence,
-                    interface: Some(echo.interface),
-                    received,
-                    verdict: Verdict::Answered,
-                };
-                self.coming.insert((received, self.coming.len() + self.sent.len()), reply);
-            }
-            self.sent.push((self.now, echo));
-        }
-    }
-
-    /// Does what a driver does until then.
-    fn run(&mut self, millis: u64) {
-        let until = at(millis);
-        loop {
-            let lag = Duration::from_millis(self.lag);
-            let due = self.agent.next_deadline().map(|due| due + lag);
-            let reply = self.coming.first_key_value().map(|((received, _), _)| *received);
-            let Some(next) = due.into_iter().chain(reply).min().filter(|next| *next <= until)
-            else {
-                break;
-            };
-            self.now = self.now.max(next);
-            while let Some(entry) =
-                self.coming.first_entry().filter(|entry| entry.key().0 <= self.now)
-            {
-                let reply = entry.remove();
-                self.feed(&Input::Reply(reply));
-            }
-            if due.is_some_and(|due| due <= self.now) {
-                let lost = std::mem::take(&mut self.lost);
-                self.feed(&Input::Heard { ear: Ear::Replies, up_to: self.now, lost, limited: 0 });
-                self.feed(&Input::Now(self.now));
-            }
-        }
-        self.now = self.now.max(until);
-    }
-
-    /// The driver does nothing until then; what comes meanwhile waits with its true stamp.
-    fn stall(&mut self, millis: u64) {
-        self.now = self.now.max(at(millis));
-    }
-
-    /// The alarms told, in milliseconds.
-    fn told(&self) -> Vec<String> {
-        let alarms = self.events.iter().filter_map(|event| match event {
-            Event::Alarm(event) => Some(event),
-            _ => None,
-        });
-        alarms
-            .map(|event| {
-                let millis = event.at.since(at(0)).as_millis();
-                let (kind, object) = (event.alarm.kind, &event.alarm.object);
-                match event.cleared {
-                    None => format!("{millis} raise {kind} {object}"),
-                    Some(why) => format!("{millis} clear {kind} {object} {}", why.name()),
-                }
-            })
-            .collect()
-    }
-
-    fn stalls(&self) -> usize {
-        self.events.iter().filter(|event| matches!(event, Event::Stalled { .. })).count()
-    }
-}
-
-fn host(interfaces: &[(&str, &[&str])]) -> Host {
-    let interfaces = interfaces.iter().map(|(name, addresses)| HostInterface {
-        index: u32::from(name.as_bytes()[3] - b'0') + 1,
-        name: (*name).to_owned(),
-        up: true,
-        running: true,
-        loopback: false,
-        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
-        gateways: vec!["172.16.0.254".parse().unwrap()],
-    });
-    Host { interfaces: interfaces.collect() }
-}
-
-fn subnet(prefix: &str, targets: &[&str]) -> Subnet {
-    let targets =
-        targets.iter().map(|target| Polled { address: target.parse().unwrap(), zone: None });
-    Subnet {
-        prefix: prefix.parse().unwrap(),
-        monitor: true,
-        polling_targets: targets.collect(),
-        peers: vec![],
-        require: Require::Any,
-    }
-}
-
-/// Answers after 10 ms, but for those polled addresses that are silent from some time on.
-fn silent_from(silent: &'static [(&'static str, u64)]) -> Network {
-    Box::new(move |echo, now| {
-        let is_silent = |(who, from): &(&str, u64)| {
-            let who: IpAddr = who.parse().unwrap();
-            (echo.polled == who || echo.local == who) && now >= at(*from)
-        };
-        if silent.iter().any(is_silent) { vec![] } else { vec![10] }
-    })
-}
+use crate::common::{
+    ip_lab::{Lab, silent_from, subnet},
+    sim::{at, cases},
+};
 
 const DOWN: [&str; 2] =
     ["raise interface_ip_down eth0 on 10.0.0.0/24", "raise subnet_down 10.0.0.0/24"];

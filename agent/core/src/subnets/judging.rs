@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Subnets, in_words};
+use super::{Moves, Subnets, in_words};
 use crate::{
     alarm::{ClearReason, Kind, Object},
     finding::Finding,
     flow::FlowState,
     settings::Require,
+    standby::{Failure, Part, Standby},
     time::{Pretty, Time},
 };
 
@@ -23,6 +24,8 @@ pub struct SubnetView {
     pub up: Option<bool>,
     /// Its interfaces in the order of their names.
     pub interfaces: Vec<InterfaceView>,
+    /// How often its addresses were moved, if it has a standby interface.
+    pub moves: Option<Moves>,
 }
 
 /// A local interface on a subnet, as others see it. In words (SUBN-9) it is displayed.
@@ -40,47 +43,6 @@ pub struct InterfaceView {
     pub disabled: bool,
     /// Its part, where the subnet has a standby interface.
     pub part: Option<Part>,
-}
-
-/// What has failed of an interface that is down (SUBN-9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
-    /// Its link is there, but IP doesn't work.
-    IpOnly,
-    /// Its link is gone, and IP with it.
-    LinkAndIp,
-}
-
-impl Failure {
-    /// The name in machine-readable forms.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Failure::IpOnly => "ip_only",
-            Failure::LinkAndIp => "link+ip",
-        }
-    }
-
-    const fn of(link: bool) -> Failure {
-        if link { Failure::IpOnly } else { Failure::LinkAndIp }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Failure::IpOnly => "IP only",
-            Failure::LinkAndIp => "Link and IP",
-        })
-    }
-}
-
-/// The part of an interface on a subnet that has two (SUBN-8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// It carries the subnet's addresses while it works.
-    Primary,
-    /// It waits to carry them.
-    Standby,
 }
 
 impl fmt::Display for InterfaceView {
@@ -107,7 +69,11 @@ impl Subnets {
             let object = Object::LocalInterface { interface: interface.clone(), subnet };
             match up {
                 Some(false) if self.interfaces_down.insert(key.clone()) => {
-                    let mut detail = self.reasons(subnet, Some(interface));
+                    let mut detail = if self.has_left(subnet, interface) {
+                        "its addresses were moved to its standby interface".to_owned()
+                    } else {
+                        self.reasons(subnet, Some(interface))
+                    };
                     if !self.has_link(interface) {
                         detail.push_str("; its link is down, too");
                     }
@@ -120,10 +86,15 @@ impl Subnets {
                 Some(_) | None => {}
             }
         }
+        // SUBN-8: an interface that has just been found down may have a standby, which has yet to show
+        // what it can do.
+        self.judge_pair(subnet, &judged, at);
+        let judged = self.judge_interfaces(subnet);
+        let on_trial = self.pairs.get(&subnet).is_some_and(|pair| pair.standby.on_trial());
         let object = Object::Subnet(subnet);
-        let down = |(interface, up): &(String, Option<bool>)| {
-            *up == Some(false)
-                || (up.is_none() && self.interfaces_down.contains(&(subnet, interface.clone())))
+        let down = |(interface, up): &(String, Option<bool>)| match up {
+            Some(up) => !up,
+            None => !on_trial && self.interfaces_down.contains(&(subnet, interface.clone())),
         };
         if judged.iter().any(|(_, up)| *up == Some(true)) {
             if self.subnets_down.remove(&subnet) {
@@ -153,7 +124,7 @@ impl Subnets {
                 FlowState::Unknown { .. } => {}
             }
         }
-        interfaces
+        let mut judged: BTreeMap<String, Option<bool>> = interfaces
             .into_iter()
             .map(|(interface, (up, down, all))| {
                 let known = match require {
@@ -165,7 +136,9 @@ impl Subnets {
                 };
                 (interface.to_owned(), known)
             })
-            .collect()
+            .collect();
+        self.add_pair(subnet, &mut judged);
+        judged.into_iter().collect()
     }
 
     /// What the flows of a subnet, or of one interface there, have met, each in a few words.
@@ -205,21 +178,41 @@ impl Subnets {
     pub fn subnets(&self) -> impl Iterator<Item = SubnetView> {
         self.subnets.iter().map(|planned| {
             let prefix = planned.prefix;
-            let judged = self.judge_interfaces(prefix);
+            let mut judged = self.judge_interfaces(prefix);
+            // One that waits is shown, too.
+            let pair = self.pairs.get(&prefix).map(|pair| pair.standby.interfaces());
+            for name in pair.into_iter().flat_map(|pair| [&pair.primary, &pair.standby]) {
+                if !judged.iter().any(|(judged, _)| judged == name) {
+                    judged.push((name.clone(), None));
+                }
+            }
+            judged.sort_unstable();
             let up = if self.subnets_down.contains(&prefix) {
                 Some(false)
             } else {
                 judged.iter().any(|(_, up)| *up == Some(true)).then_some(true)
             };
-            let interfaces = judged.into_iter().map(|(name, up)| self.view(name, up));
-            SubnetView { prefix, up, interfaces: interfaces.collect() }
+            let interfaces = judged.into_iter().map(|(name, up)| self.view(prefix, name, up));
+            let moves = self.pairs.get(&prefix).map(|pair| pair.moves);
+            SubnetView { prefix, up, interfaces: interfaces.collect(), moves }
         })
     }
 
-    fn view(&self, name: String, up: Option<bool>) -> InterfaceView {
+    fn view(&self, subnet: IpNet, name: String, up: Option<bool>) -> InterfaceView {
         let link = self.has_link(&name);
-        let failure = (up == Some(false)).then_some(Failure::of(link));
-        InterfaceView { name, up, link, failure, disabled: false, part: None }
+        let standby = self.pairs.get(&subnet).map(|pair| &pair.standby);
+        let part = standby.and_then(|standby| standby.part_of(&name));
+        // What failed of a primary that was left is what counts, whatever its link does now.
+        let left = standby.filter(|_| part == Some(Part::Primary));
+        let failure = left.and_then(Standby::failure).unwrap_or(Failure::of(link));
+        InterfaceView {
+            up,
+            link,
+            failure: (up == Some(false)).then_some(failure),
+            disabled: left.is_some_and(Standby::is_disabled),
+            part,
+            name,
+        }
     }
 }
 

@@ -335,6 +335,7 @@ pub fn settings(bits: u16) -> Settings {
             polling_targets: vec![polled("192.0.2.200"), polled("192.0.2.201")],
             peers: vec![],
             require: if bit(12) { Require::All } else { Require::Any },
+            standby: None,
         },
         Subnet {
             prefix: "2001:db8::/64".parse().unwrap(),
@@ -342,6 +343,7 @@ pub fn settings(bits: u16) -> Settings {
             polling_targets: vec![],
             peers: vec![polled("2001:db8::7"), polled("2001:db8::8")],
             require: Require::Any,
+            standby: None,
         },
     ];
     settings

@@ -2,6 +2,7 @@
 
 pub mod ber;
 pub mod chance;
+pub mod ip_lab;
 pub mod peer_world;
 pub mod sim;
 pub mod timeline;

@@ -21,7 +21,7 @@ use crate::{
     finding::Finding,
     flow::{Flow, FlowState, Judgement, Miss, ReplyOutcome},
     input::{Echo, Event, Host, Move, Reply, SendFailed, Verdict},
-    plan::{FlowKey, Plan, PlannedSubnet, plan},
+    plan::{FlowKey, Plan, PlannedSubnet, is_link_local, plan},
     settings::Subnets as Settings,
     state::StandbyRecord,
     time::Time,
@@ -395,17 +395,15 @@ impl Subnets {
             return None;
         }
         let places = self.by_addresses.get(&(reply.local, reply.polled))?;
-        let place = *places
-            .iter()
-            .find(|&&place| {
-                reply.interface.is_none_or(|index| index == self.flows[place].key.index)
-            })
-            .or(if places.len() == 1 && reply.verdict != Verdict::Answered {
-                // An error may come by another interface than the reply would.
-                places.first()
-            } else {
-                None
-            })?;
+        let by = |&&place: &&usize| {
+            reply.interface.is_none_or(|index| index == self.flows[place].key.index)
+        };
+        // SUBN-2 asks for the addresses, not for the way: where two interfaces are on one subnet, neighbours
+        // may answer to either. Link-local addresses say nothing without their link; an ICMP error may come
+        // by any.
+        let any_way = reply.verdict != Verdict::Answered || !is_link_local(reply.polled);
+        let alone = || places.first().filter(|_| any_way && places.len() == 1);
+        let place = *places.iter().find(by).or_else(alone)?;
         let entry = &mut self.flows[place];
         let sent = entry.flow.outstanding_since();
         let (outcome, change) = entry.flow.reply(reply.sequence, reply.received, reply.verdict);

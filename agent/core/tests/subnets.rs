@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use evenkeel_core::{
     flow::{FlowState, ReplyOutcome},
-    input::{Echo, Event, Input, SendFailed},
+    input::{Echo, Event, Input, Reply, SendFailed, Verdict},
     settings::{Require, Subnet},
     time::Time,
 };
@@ -352,4 +352,26 @@ fn a_send_error_of_one_flow_is_not_told_of_another_with_the_same_addresses_subn_
     }
     let told = lab.events.iter().filter(|event| matches!(event, Event::SendError { .. }));
     assert_eq!(told.count(), 1, "once per change, not per poll");
+}
+
+#[test]
+fn subn_2_a_reply_counts_by_whichever_interface_it_comes_but_for_link_local_addresses() {
+    for (prefix, polled, local, missed) in [
+        ("10.0.0.0/24", "10.0.0.254", "10.0.0.1/24", false),
+        ("fe80::/64", "fe80::254", "fe80::1/64", true),
+    ] {
+        let mut lab = Lab::new(vec![subnet(prefix, &[polled])], Box::new(|_, _| vec![]));
+        lab.host(&[("eth0", &[local]), ("eth1", &[])]);
+        for second in 1..=10 {
+            lab.run(second * 2_000 - 1_000);
+            // The neighbour has learnt the Ethernet address of eth1.
+            let (sent, echo) = lab.sent.last().unwrap().clone();
+            let Echo { local, polled, identifier, sequence, .. } = echo;
+            let (interface, verdict) = (Some(2), Verdict::Answered);
+            let received = sent + Duration::from_millis(5);
+            let reply = Reply { local, polled, identifier, sequence, interface, received, verdict };
+            lab.feed(&Input::Reply(reply));
+        }
+        assert_eq!(!lab.told().is_empty(), missed, "{prefix}: {:?}", lab.told());
+    }
 }

@@ -294,6 +294,7 @@ impl Inner {
                         .set(1);
                 }
                 Object::LocalInterface { .. }
+                | Object::OwnInterface(_)
                 | Object::Subnet(_)
                 | Object::Peer(_)
                 | Object::PeerMonitor

@@ -356,7 +356,10 @@ fn subn_8_killed_in_the_midst_of_a_move_100_times() {
     let (_nms, mut agent) = site.start();
     let mut chance = Chance::new();
     let (mut before, mut amidst, mut after) = (0, 0, 0);
+    let kept =
+        |agent: &Agent<'_>| fs::read_to_string(agent.state().join("standby.json")).expect("kept");
     for round in 0..100 {
+        wait_until("all to be kept", LIMIT, || kept(&agent).matches("\"Primary\"").count() == 2);
         // The addresses come to the standby by an operator's hand, so that there is a way back to order.
         agent.kill9();
         // The first goes last, as its secondary would go with it.
@@ -385,9 +388,9 @@ fn subn_8_killed_in_the_midst_of_a_move_100_times() {
             let places = [&there, &here].map(|on| on.contains(address));
             assert!(places[0] != places[1], "round {round}: {address} on {there:?} and {here:?}");
         }
-        let kept = fs::read_to_string(agent.state().join("standby.json")).expect("kept");
-        let begun = kept.matches("ToPrimary").count();
-        let done = kept.matches("\"Primary\"").count();
+        let left = kept(&agent);
+        let begun = left.matches("ToPrimary").count();
+        let done = left.matches("\"Primary\"").count();
         match (begun, done) {
             (0, 0) => before += 1,
             (0, 2) => after += 1,
@@ -395,11 +398,7 @@ fn subn_8_killed_in_the_midst_of_a_move_100_times() {
         }
         agent.launch();
         if begun > 0 {
-            wait_until("the move to be finished", LIMIT, || {
-                !fs::read_to_string(agent.state().join("standby.json"))
-                    .expect("kept")
-                    .contains("ToPrimary")
-            });
+            wait_until("the move to be finished", LIMIT, || !kept(&agent).contains("ToPrimary"));
         }
         // What was not begun before the end is not begun after it.
         for subnet in ["10.9.0.0/24", "fd00:9::/64"] {

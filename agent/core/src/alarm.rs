@@ -25,7 +25,8 @@ pub enum Kind {
     SystemUnstable,
     /// An interface goes up and down too often (INST-3).
     InterfaceUnstable,
-    /// The last link trap of an interface was linkDown (INST-13).
+    /// The last link trap of an interface was linkDown (INST-13), or the link of one of this host's own is
+    /// gone and nothing worse is known of it.
     InterfaceDown,
     /// A local interface has no working flow on a subnet (SUBN-6).
     InterfaceIpDown,
@@ -163,6 +164,8 @@ pub enum Object {
         /// The subnet.
         subnet: IpNet,
     },
+    /// One of this host's interfaces, by its name, whatever subnets it is on.
+    OwnInterface(String),
     /// A subnet that this host has, or should have, an address on.
     Subnet(IpNet),
     /// A remote address that is watched by heartbeat.
@@ -181,6 +184,7 @@ impl fmt::Display for Object {
             Object::System(system) => write!(f, "{system}"),
             Object::Interface { system, if_index } => write!(f, "{system} ifIndex {if_index}"),
             Object::LocalInterface { interface, subnet } => write!(f, "{interface} on {subnet}"),
+            Object::OwnInterface(interface) => write!(f, "{interface} of this host"),
             Object::Subnet(subnet) => write!(f, "{subnet}"),
             Object::Peer(address) => write!(f, "{address}"),
             Object::PeerMonitor => f.write_str("the peer monitor"),

@@ -127,7 +127,10 @@ fn raised_text(finding: &Finding) -> String {
         Kind::InterfaceUnstable => {
             format!("interface {object} is unstable: {}", counted(finding.episode, "link traps"))
         }
-        Kind::InterfaceDown => format!("interface {object} is down: linkDown received"),
+        Kind::InterfaceDown => match &finding.detail {
+            Some(detail) => format!("interface {object} is down: {detail}"),
+            None => format!("interface {object} is down: linkDown received"),
+        },
         Kind::InterfaceIpDown => format!("{object} is down at the IP level: {detail}"),
         Kind::SubnetDown => format!("subnet {object} is down: {detail}"),
         Kind::PeerDown => format!("peer {object} is down: {detail}"),
@@ -178,7 +181,10 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
                 suppressed => format!("{quiet}, of which {suppressed} were not forwarded"),
             }
         }
-        (ClearReason::Ended, Kind::InterfaceDown, _) => "linkUp received".to_owned(),
+        (ClearReason::Ended, Kind::InterfaceDown, _) => match &finding.detail {
+            Some(detail) => detail.clone(),
+            None => "linkUp received".to_owned(),
+        },
         (ClearReason::Ended, Kind::PeerDown | Kind::NotificationTargetUnreachable, _) => {
             "it answers".to_owned()
         }
@@ -190,9 +196,15 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
             None => "nothing more was dropped".to_owned(),
         },
         (ClearReason::Ended, _, _) => "polls are answered".to_owned(),
-        (ClearReason::Superseded, ..) => "it is unstable, which says more".to_owned(),
+        (ClearReason::Superseded, ..) => match &finding.detail {
+            Some(detail) => format!("{detail}, which says more"),
+            None => "it is unstable, which says more".to_owned(),
+        },
         (ClearReason::TurnedOff, ..) => "the configuration turned it off".to_owned(),
         (ClearReason::Removed, Kind::PeerDown, _) => "it is no longer monitored".to_owned(),
+        (ClearReason::Removed, Kind::InterfaceDown, _) => {
+            "nothing is polled from it any more".to_owned()
+        }
         (ClearReason::Removed, ..) => "its address is gone from this host".to_owned(),
         (ClearReason::GaveWay, ..) => "forgotten, as the table of objects is full".to_owned(),
     };

@@ -655,6 +655,7 @@ impl Instability {
             Object::System(system) => RecordKey { system, if_index: 0 },
             Object::Interface { system, if_index } => RecordKey { system, if_index },
             Object::LocalInterface { .. }
+            | Object::OwnInterface(_)
             | Object::Subnet(_)
             | Object::Peer(_)
             | Object::PeerMonitor
@@ -837,6 +838,7 @@ const fn key_of(object: &Object) -> Option<RecordKey> {
         Object::System(system) => Some(RecordKey { system, if_index: 0 }),
         Object::Interface { system, if_index } => Some(RecordKey { system, if_index }),
         Object::LocalInterface { .. }
+        | Object::OwnInterface(_)
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::PeerMonitor

@@ -210,6 +210,7 @@ fn field(
             }
             Object::System(_)
             | Object::LocalInterface { .. }
+            | Object::OwnInterface(_)
             | Object::Subnet(_)
             | Object::Peer(_)
             | Object::PeerMonitor
@@ -241,6 +242,7 @@ fn remote(object: &Object) -> Option<IpAddr> {
         Object::System(system) | Object::Interface { system, .. } => Some(system.0),
         Object::Peer(address) => Some(*address),
         Object::LocalInterface { .. }
+        | Object::OwnInterface(_)
         | Object::Subnet(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
@@ -251,7 +253,8 @@ fn remote(object: &Object) -> Option<IpAddr> {
 fn subnet(alarm: &Alarm) -> Option<&IpNet> {
     match &alarm.object {
         Object::LocalInterface { subnet, .. } | Object::Subnet(subnet) => Some(subnet),
-        Object::System(_)
+        Object::OwnInterface(_)
+        | Object::System(_)
         | Object::Interface { .. }
         | Object::Peer(_)
         | Object::PeerMonitor
@@ -267,6 +270,7 @@ fn component(object: &Object) -> &str {
         Object::System(_)
         | Object::Interface { .. }
         | Object::LocalInterface { .. }
+        | Object::OwnInterface(_)
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::NotificationTarget(_)
@@ -276,7 +280,7 @@ fn component(object: &Object) -> &str {
 
 fn local_interface(alarm: &Alarm) -> &str {
     match &alarm.object {
-        Object::LocalInterface { interface, .. } => interface,
+        Object::LocalInterface { interface, .. } | Object::OwnInterface(interface) => interface,
         Object::System(_)
         | Object::Interface { .. }
         | Object::Subnet(_)
@@ -293,6 +297,7 @@ fn notification_target(alarm: &Alarm) -> &str {
         Object::System(_)
         | Object::Interface { .. }
         | Object::LocalInterface { .. }
+        | Object::OwnInterface(_)
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::PeerMonitor
@@ -618,6 +623,11 @@ mod tests {
                 ["2", "20010db8000000000000000000000001", "0", "0", "", "0", ""],
             ),
             (local, Kind::InterfaceIpDown, ["0", "", "0", "1", "c6336400", "24", "eth0"]),
+            (
+                Object::OwnInterface("eth0".to_owned()),
+                Kind::InterfaceDown,
+                ["0", "", "0", "0", "", "0", "eth0"],
+            ),
             (
                 Object::Subnet(v6),
                 Kind::SubnetDown,

@@ -5,6 +5,7 @@
 //! next poll is counted from when the last one was due, not from when it was sent.
 
 mod judging;
+mod links;
 mod pairs;
 
 use std::{
@@ -50,6 +51,8 @@ pub struct Subnets {
     by_addresses: BTreeMap<(IpAddr, IpAddr), Vec<usize>>,
     interfaces_down: BTreeSet<(IpNet, String)>,
     subnets_down: BTreeSet<IpNet>,
+    /// Interfaces whose link is gone, and of which nothing worse is told.
+    links_down: BTreeSet<String>,
     /// Configured subnets that this host has had an address on.
     carried: BTreeSet<IpNet>,
     /// Those that it has none on any more, and when that makes them down.
@@ -113,6 +116,7 @@ impl Subnets {
             by_addresses: BTreeMap::new(),
             interfaces_down: BTreeSet::new(),
             subnets_down: BTreeSet::new(),
+            links_down: BTreeSet::new(),
             carried: BTreeSet::new(),
             lost: BTreeMap::new(),
             pairs: BTreeMap::new(),
@@ -135,6 +139,9 @@ impl Subnets {
             match (kind, object) {
                 (Kind::InterfaceIpDown, Object::LocalInterface { interface, subnet }) => {
                     self.interfaces_down.insert((*subnet, interface.clone()));
+                }
+                (Kind::InterfaceDown, Object::OwnInterface(interface)) => {
+                    self.links_down.insert(interface.clone());
                 }
                 (Kind::SubnetDown, Object::Subnet(subnet)) => {
                     self.subnets_down.insert(*subnet);
@@ -198,6 +205,7 @@ impl Subnets {
         for prefix in prefixes {
             self.judge_subnet(prefix, now, found);
         }
+        self.judge_links(now, found);
     }
 
     /// Keeps the flows that are still planned, with all they know, and adds new ones with their

@@ -375,3 +375,51 @@ fn subn_2_a_reply_counts_by_whichever_interface_it_comes_but_for_link_local_addr
         assert_eq!(!lab.told().is_empty(), missed, "{prefix}: {:?}", lab.told());
     }
 }
+
+#[test]
+fn a_link_that_is_gone_is_told_at_once_until_ip_is_found_down_which_says_more() {
+    let mut lab = Lab::simple(silent_from(&[]));
+    lab.run(20_000);
+    lab.link("eth0", false);
+    lab.network = Box::new(|_, _| vec![]);
+    lab.run(40_000);
+    lab.link("eth0", true);
+    lab.network = Box::new(|_, _| vec![10]);
+    lab.run(60_000);
+    assert_eq!(
+        lab.told(),
+        [
+            "20000 raise interface_down eth0 of this host",
+            "30000 raise interface_ip_down eth0 on 10.0.0.0/24",
+            "30000 raise subnet_down 10.0.0.0/24",
+            "30000 clear interface_down eth0 of this host superseded",
+            "48010 clear interface_ip_down eth0 on 10.0.0.0/24 ended",
+            "48010 clear subnet_down 10.0.0.0/24 ended",
+        ]
+    );
+}
+
+#[test]
+fn a_link_that_is_gone_for_a_moment_is_told_and_so_is_its_end() {
+    let mut lab = Lab::simple(silent_from(&[]));
+    lab.run(20_000);
+    lab.link("eth0", false);
+    lab.run(21_000);
+    // An agent that starts meanwhile goes on with the alarm.
+    lab.restart();
+    lab.link("eth0", false);
+    lab.run(22_000);
+    lab.link("eth0", true);
+    lab.run(40_000);
+    assert_eq!(
+        lab.told(),
+        [
+            "20000 raise interface_down eth0 of this host",
+            "22000 clear interface_down eth0 of this host ended",
+        ]
+    );
+    // An interface that is not watched may do as it likes.
+    lab.host(&[("eth0", &["10.0.0.1/24"]), ("eth1", &[])]);
+    lab.link("eth1", false);
+    assert_eq!(lab.told().len(), 2);
+}

@@ -105,6 +105,7 @@ impl Subnets {
             let detail = self.reasons(subnet, None);
             found.push(Finding::raise(Kind::SubnetDown, object, detail, at));
         }
+        self.judge_links(at, found);
     }
 
     /// SUBN-6: what is known of each interface on a subnet, in the order of their names.

@@ -142,7 +142,7 @@ impl TargetEntry {
                 let _ = write!(words, " at {}", from.join(", "));
             }
         }
-        harmless(&words)
+        harmless(&words).into_owned()
     }
 
     /// Why local addresses had no answer at all, each reason with those that had it.

@@ -109,6 +109,7 @@ impl fmt::Display for Kind {
 /// The perceived severities of ITU-T X.733 that alarms are raised with, with the numbers of
 /// ITU-T M.3100 that the MIB uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Service is lost.
@@ -122,6 +123,10 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// Every severity, the worst first.
+    pub const ALL: [Severity; 4] =
+        [Severity::Critical, Severity::Major, Severity::Minor, Severity::Warning];
+
     /// The name in metrics, the journal and the MIB.
     pub const fn name(self) -> &'static str {
         match self {
@@ -131,10 +136,16 @@ impl Severity {
             Severity::Warning => "warning",
         }
     }
+
+    /// The severity with this [`name`](Severity::name).
+    pub fn from_name(name: &str) -> Option<Severity> {
+        Severity::ALL.into_iter().find(|severity| severity.name() == name)
+    }
 }
 
 /// A device that sends traps, known by the address that its traps speak for (TRAP-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct System(pub IpAddr);
 
@@ -146,6 +157,7 @@ impl fmt::Display for System {
 
 /// What an alarm is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Object {
     /// A device.
@@ -162,12 +174,13 @@ pub enum Object {
         /// The interface's name on this host.
         interface: String,
         /// The subnet.
+        #[cfg_attr(feature = "schema", schemars(with = "String"))]
         subnet: IpNet,
     },
     /// One of this host's interfaces, by its name, whatever subnets it is on.
     OwnInterface(String),
     /// A subnet that this host has, or should have, an address on.
-    Subnet(IpNet),
+    Subnet(#[cfg_attr(feature = "schema", schemars(with = "String"))] IpNet),
     /// A remote address that is watched by heartbeat.
     Peer(IpAddr),
     /// The peer monitor of this agent.
@@ -326,5 +339,14 @@ mod tests {
             assert_eq!(Kind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(Kind::from_name("link light"), None);
+    }
+
+    #[test]
+    fn every_severity_is_found_by_its_name_and_the_worst_come_first() {
+        for severity in Severity::ALL {
+            assert_eq!(Severity::from_name(severity.name()), Some(severity));
+        }
+        assert_eq!(Severity::from_name("cleared"), None);
+        assert!(Severity::ALL.is_sorted());
     }
 }

@@ -1,4 +1,6 @@
-//! Octets from the network as text for people, and text that others chose.
+//! Octets and text from elsewhere as text that does a terminal no harm.
+
+use std::borrow::Cow;
 
 /// How many characters of a name are kept.
 pub const NAME_CHARACTERS: usize = 64;
@@ -12,17 +14,21 @@ pub fn printable(octets: &[u8]) -> String {
     text.trim_end_matches('\0').chars().take(NAME_CHARACTERS).map(or_question_mark).collect()
 }
 
-/// A text of any length, with what would move a cursor shown as `?`.
-pub fn harmless(text: &str) -> String {
-    text.chars().map(or_question_mark).collect()
-}
-
 fn or_question_mark(character: char) -> char {
     if is_printable(character) { character } else { '?' }
 }
 
+/// The text with `?` in the place of every character that would move a cursor or turn the direction of
+/// text, line feeds and tabs included.
+pub fn harmless(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(or_question_mark).collect())
+}
+
 /// Not a control character, nor one of those that turn the direction of text.
-fn is_printable(character: char) -> bool {
+pub fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(
             character,
@@ -43,5 +49,11 @@ mod tests {
         assert_eq!(printable(&[b'x'; 60_000]).len(), NAME_CHARACTERS);
         let long = "x".repeat(NAME_CHARACTERS + 1);
         assert_eq!(harmless(&format!("{long}\x1b\n")), long + "??");
+    }
+
+    #[test]
+    fn a_hostile_text_does_no_harm() {
+        assert!(matches!(harmless("Zürich, 東京"), Cow::Borrowed("Zürich, 東京")));
+        assert_eq!(harmless("a\x1b[2Jb\nc\td\u{9b}\u{7f}\u{202e}e"), "a?[2Jb?c?d???e");
     }
 }

@@ -5,7 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use crate::{peers::filter::Filter, replay::pcap::TRAP_PORTS};
+use crate::{
+    config::{Config, ConfigErrors},
+    peers::filter::Filter,
+    replay::pcap::TRAP_PORTS,
+};
 
 /// What was asked for.
 #[derive(Debug, Parser)]
@@ -70,7 +74,7 @@ pub enum Command {
     /// Show what is wrong now: alarms, unstable objects, subnets, flows, peers in sum.
     Status {
         #[command(flatten)]
-        config: ConfigFile,
+        agent: RunningAgent,
         /// How to show it.
         #[arg(long, value_enum, default_value_t, global = true)]
         format: Format,
@@ -81,7 +85,7 @@ pub enum Command {
     /// Give orders about a subnet that has a standby interface.
     Subnet {
         #[command(flatten)]
-        config: ConfigFile,
+        agent: RunningAgent,
         /// The order.
         #[command(subcommand)]
         order: SubnetOrder,
@@ -89,7 +93,7 @@ pub enum Command {
     /// Look at traps.
     Traps {
         #[command(flatten)]
-        config: ConfigFile,
+        agent: RunningAgent,
         /// The last datagrams that were not taken in, with the reason and what is in them.
         #[arg(long, required_unless_present = "spooled", conflicts_with = "spooled")]
         rejected: bool,
@@ -151,6 +155,41 @@ pub struct ConfigFile {
     /// there is none].
     #[arg(long, short, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
+}
+
+/// Which running agent.
+#[derive(Debug, Args)]
+pub struct RunningAgent {
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Ask at this control socket, without a look at a configuration.
+    #[arg(long, value_name = "PATH", global = true)]
+    pub socket: Option<PathBuf>,
+}
+
+impl RunningAgent {
+    /// Its control socket.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is refused.
+    pub fn control_socket(&self) -> Result<PathBuf, ConfigErrors> {
+        match &self.socket {
+            Some(socket) => Ok(socket.clone()),
+            None => Ok(self.config.load()?.agent.control_socket()),
+        }
+    }
+}
+
+impl ConfigFile {
+    /// The configuration, as far as it concerns who asks and does not run: without its secrets.
+    ///
+    /// # Errors
+    ///
+    /// It is refused.
+    pub fn load(&self) -> Result<Config, ConfigErrors> {
+        Config::load_without_secrets(self.config.as_deref())
+    }
 }
 
 /// How to show something.
@@ -239,12 +278,12 @@ mod tests {
             "evenkeel status --config x.toml --format json peers --state down,silent",
             "evenkeel status peers --state down --state silent --config x.toml --format json",
         ] {
-            let Command::Status { config, format, of: Some(StatusOf::Peers(filter)) } =
+            let Command::Status { agent, format, of: Some(StatusOf::Peers(filter)) } =
                 Cli::try_parse_from(line.split(' ')).unwrap().command
             else {
                 panic!("{line}");
             };
-            assert_eq!(config.config.unwrap().to_str(), Some("x.toml"));
+            assert_eq!(agent.config.config.unwrap().to_str(), Some("x.toml"));
             assert_eq!(format, Format::Json);
             assert_eq!(Ok(filter), Filter::from_query(&[("state".into(), "down,silent".into())]));
         }

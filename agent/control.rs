@@ -1,8 +1,8 @@
 //! The control socket: how the command line talks to the running agent.
 //!
-//! A Unix socket in the state directory that its owner and group may use. One question a
-//! connection: a word, for peers with a filter as JSON behind it, for an order with what it is about, and a
-//! line feed; the answer is one JSON document, and the end.
+//! A Unix socket in the state directory that its owner and group may use: the user and the group that
+//! the agent runs as. One question a connection: a word, for peers with a filter as JSON behind it, for an
+//! order with what it is about, and a line feed; the answer is one JSON document, and the end.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -165,32 +165,54 @@ fn error_answer(error: &str) -> String {
 ///
 /// # Errors
 ///
-/// A sentence for the person who asked: no agent is running there, they may not ask it, or it does not
-/// know the question.
+/// A sentence for the person who asked: no agent is running there, they may not ask it, it does not
+/// answer, or it does not know the question.
 pub fn ask(path: &Path, question: &str) -> anyhow::Result<String> {
-    let mut stream = BlockingStream::connect(path).map_err(|error| {
-        let path = path.display();
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
-                "no agent is running with the control socket {path}; start it with `evenkeel run`, \
-                 or name its configuration with --config"
-            ),
-            io::ErrorKind::PermissionDenied => anyhow::anyhow!(
-                "you may not use the control socket {path}; ask as root, or as a member of its \
-                 group"
-            ),
-            _ => anyhow::anyhow!("cannot use the control socket {path}: {error}"),
-        }
-    })?;
+    let mut stream = BlockingStream::connect(path).map_err(|error| no_way_in(path, &error))?;
+    let path = path.display();
     stream.set_read_timeout(Some(PATIENCE))?;
-    writeln!(stream, "{question}")?;
     let mut answer = String::new();
-    BufReader::new(stream.take(1 << 30)).read_line(&mut answer).context("the agent hung up")?;
-    anyhow::ensure!(!answer.is_empty(), "the agent hung up without an answer");
+    let asked = writeln!(stream, "{question}");
+    asked.and_then(|()| BufReader::new(stream.take(1 << 30)).read_line(&mut answer)).map_err(
+        |error| match error.kind() {
+            io::ErrorKind::WouldBlock => anyhow::anyhow!(
+                "the agent at the control socket {path} did not answer within {} seconds: it is \
+                 stopped, or gets no CPU",
+                PATIENCE.as_secs()
+            ),
+            _ => anyhow::anyhow!("the agent at the control socket {path} hung up: {error}"),
+        },
+    )?;
+    anyhow::ensure!(
+        answer.ends_with('\n'),
+        "the agent at the control socket {path} hung up before it had answered: it is stopping, or its \
+         core hangs; its log says more"
+    );
     // An agent of another version may not know what this one asks.
     if answer.starts_with("{\"error\":") {
         let Refused { error } = serde_json::from_str(&answer)?;
         anyhow::bail!("{error}");
     }
     Ok(answer)
+}
+
+/// Why there is no way to the agent, and what may be done.
+fn no_way_in(path: &Path, error: &io::Error) -> anyhow::Error {
+    let path = path.display();
+    let other = "start it with `evenkeel run`; if it runs, name its configuration with --config, or \
+                 its control socket with --socket";
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            anyhow::anyhow!("no agent is running here: there is no control socket {path}; {other}")
+        }
+        io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
+            "no agent is running here: nobody listens at the control socket {path}, which an earlier \
+             one has left; {other}"
+        ),
+        io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+            "you may not use the control socket {path}; ask as root, as the user that the agent runs \
+             as, or as a member of its group"
+        ),
+        _ => anyhow::anyhow!("cannot use the control socket {path}: {error}"),
+    }
 }

@@ -40,8 +40,8 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, ConfigFile, Format, StatusOf, SubnetOrder},
-    config::Config,
+    cli::{Cli, Command, ConfigFile, Format, RunningAgent, StatusOf, SubnetOrder},
+    config::{Config, ConfigErrors},
     peers::{filter::Filter, status::PeersStatus},
 };
 
@@ -52,15 +52,15 @@ fn main() -> ExitCode {
             return run::run(config.config);
         }
         Command::Check { config } => return run::check(config.config.as_deref()),
-        Command::Status { config, format, of: None } => show_status(&config, format),
-        Command::Status { config, format, of: Some(StatusOf::Peers(filter)) } => {
-            show_peers(&config, format, &filter)
+        Command::Status { agent, format, of: None } => show_status(&agent, format),
+        Command::Status { agent, format, of: Some(StatusOf::Peers(filter)) } => {
+            show_peers(&agent, format, &filter)
         }
-        Command::Subnet { config, order: SubnetOrder::Enable { prefix } } => {
-            enable_subnet(&config, prefix)
+        Command::Subnet { agent, order: SubnetOrder::Enable { prefix } } => {
+            enable_subnet(&agent, prefix)
         }
-        Command::Traps { config, spooled: true, from, .. } => show_spooled(&config, from),
-        Command::Traps { config, format, .. } => show_rejected(&config, format),
+        Command::Traps { agent, spooled: true, from, .. } => show_spooled(&agent.config, from),
+        Command::Traps { agent, format, .. } => show_rejected(&agent, format),
         Command::Discover(asked) => discover::discover(&asked),
         Command::Replay(replay) => replay::command::replay(&replay),
         Command::Mib { config, root_oid } => print_mib(&config, root_oid.as_deref()),
@@ -87,12 +87,15 @@ fn log_to_stderr() {
 }
 
 fn load(config: &ConfigFile) -> anyhow::Result<Config> {
-    Config::load_without_secrets(config.config.as_deref())
-        .map_err(|errors| anyhow::anyhow!("the configuration is refused\n{}", errors.render(false)))
+    config.load().map_err(refused)
 }
 
-fn show_status(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
-    let answer = control::ask(&load(config)?.agent.control_socket(), "status")?;
+fn refused(errors: ConfigErrors) -> anyhow::Error {
+    anyhow::anyhow!("the configuration is refused\n{}", errors.render(false))
+}
+
+fn show_status(agent: &RunningAgent, format: Format) -> anyhow::Result<()> {
+    let answer = control::ask(&agent.control_socket().map_err(refused)?, "status")?;
     match format {
         Format::Json => print!("{answer}"),
         Format::Table => print!("{}", serde_json::from_str::<status::Status>(&answer)?.table()),
@@ -100,9 +103,9 @@ fn show_status(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show_peers(config: &ConfigFile, format: Format, filter: &Filter) -> anyhow::Result<()> {
+fn show_peers(agent: &RunningAgent, format: Format, filter: &Filter) -> anyhow::Result<()> {
     let question = format!("peers {}", serde_json::to_string(filter)?);
-    let answer = control::ask(&load(config)?.agent.control_socket(), &question)?;
+    let answer = control::ask(&agent.control_socket().map_err(refused)?, &question)?;
     match format {
         Format::Json => print!("{answer}"),
         Format::Table => print!("{}", serde_json::from_str::<PeersStatus>(&answer)?.table(filter)),
@@ -110,16 +113,16 @@ fn show_peers(config: &ConfigFile, format: Format, filter: &Filter) -> anyhow::R
     Ok(())
 }
 
-fn enable_subnet(config: &ConfigFile, subnet: IpNet) -> anyhow::Result<()> {
-    let socket = load(config)?.agent.control_socket();
+fn enable_subnet(agent: &RunningAgent, subnet: IpNet) -> anyhow::Result<()> {
+    let socket = agent.control_socket().map_err(refused)?;
     let answer = control::ask(&socket, &format!("enable {subnet}"))?;
     let control::Enabled { interface, .. } = serde_json::from_str(&answer)?;
     println!("{subnet}: its addresses are on {interface} again");
     Ok(())
 }
 
-fn show_rejected(config: &ConfigFile, format: Format) -> anyhow::Result<()> {
-    let answer = control::ask(&load(config)?.agent.control_socket(), "rejected")?;
+fn show_rejected(agent: &RunningAgent, format: Format) -> anyhow::Result<()> {
+    let answer = control::ask(&agent.control_socket().map_err(refused)?, "rejected")?;
     if format == Format::Json {
         print!("{answer}");
         return Ok(());

@@ -72,16 +72,10 @@ pub enum Command {
         as a configuration; `evenkeel check` takes it as it is")]
     Discover(Discover),
     /// Show what is wrong now: alarms, unstable objects, subnets, flows, peers in sum.
-    Status {
-        #[command(flatten)]
-        agent: RunningAgent,
-        /// How to show it.
-        #[arg(long, value_enum, default_value_t, global = true)]
-        format: Format,
-        /// Something in particular.
-        #[command(subcommand)]
-        of: Option<StatusOf>,
-    },
+    ///
+    /// It asks the running agent over its control socket, which root, the agent's own user and the
+    /// members of the socket's group may use.
+    Status(StatusOptions),
     /// Give orders about a subnet that has a standby interface.
     Subnet {
         #[command(flatten)]
@@ -123,6 +117,25 @@ pub enum Command {
         #[arg(long, value_name = "OID")]
         root_oid: Option<String>,
     },
+}
+
+/// How the status is to be shown.
+#[derive(Debug, Args)]
+pub struct StatusOptions {
+    #[command(flatten)]
+    pub agent: RunningAgent,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub format: StatusFormat,
+    /// Whether the table is coloured.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true)]
+    pub color: Color,
+    /// Every row of each list of the table, also where it is long.
+    #[arg(long)]
+    pub all: bool,
+    /// Something in particular.
+    #[command(subcommand)]
+    pub of: Option<StatusOf>,
 }
 
 /// What the status may be of.
@@ -190,6 +203,30 @@ impl ConfigFile {
     pub fn load(&self) -> Result<Config, ConfigErrors> {
         Config::load_without_secrets(self.config.as_deref())
     }
+}
+
+/// How to show the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    /// For a person.
+    #[default]
+    Table,
+    /// For grep and awk: one line for each thing, fields separated by tabs.
+    Line,
+    /// For a program.
+    Json,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// At a terminal, unless NO_COLOR is set or it is a dumb one.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// How to show something.
@@ -278,13 +315,17 @@ mod tests {
             "evenkeel status --config x.toml --format json peers --state down,silent",
             "evenkeel status peers --state down --state silent --config x.toml --format json",
         ] {
-            let Command::Status { agent, format, of: Some(StatusOf::Peers(filter)) } =
-                Cli::try_parse_from(line.split(' ')).unwrap().command
+            let Command::Status(StatusOptions {
+                agent,
+                format,
+                of: Some(StatusOf::Peers(filter)),
+                ..
+            }) = Cli::try_parse_from(line.split(' ')).unwrap().command
             else {
                 panic!("{line}");
             };
             assert_eq!(agent.config.config.unwrap().to_str(), Some("x.toml"));
-            assert_eq!(format, Format::Json);
+            assert_eq!(format, StatusFormat::Json);
             assert_eq!(Ok(filter), Filter::from_query(&[("state".into(), "down,silent".into())]));
         }
         let line = "evenkeel status peers --state down --not-admitted";

@@ -40,9 +40,8 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, ConfigFile, Format, RunningAgent, StatusOf, SubnetOrder},
+    cli::{Cli, Command, ConfigFile, Format, RunningAgent, SubnetOrder},
     config::{Config, ConfigErrors},
-    peers::{filter::Filter, status::PeersStatus},
 };
 
 fn main() -> ExitCode {
@@ -52,10 +51,7 @@ fn main() -> ExitCode {
             return run::run(config.config);
         }
         Command::Check { config } => return run::check(config.config.as_deref()),
-        Command::Status { agent, format, of: None } => show_status(&agent, format),
-        Command::Status { agent, format, of: Some(StatusOf::Peers(filter)) } => {
-            show_peers(&agent, format, &filter)
-        }
+        Command::Status(options) => status::command::status(&options),
         Command::Subnet { agent, order: SubnetOrder::Enable { prefix } } => {
             enable_subnet(&agent, prefix)
         }
@@ -92,25 +88,6 @@ fn load(config: &ConfigFile) -> anyhow::Result<Config> {
 
 fn refused(errors: ConfigErrors) -> anyhow::Error {
     anyhow::anyhow!("the configuration is refused\n{}", errors.render(false))
-}
-
-fn show_status(agent: &RunningAgent, format: Format) -> anyhow::Result<()> {
-    let answer = control::ask(&agent.control_socket().map_err(refused)?, "status")?;
-    match format {
-        Format::Json => print!("{answer}"),
-        Format::Table => print!("{}", serde_json::from_str::<status::Status>(&answer)?.table()),
-    }
-    Ok(())
-}
-
-fn show_peers(agent: &RunningAgent, format: Format, filter: &Filter) -> anyhow::Result<()> {
-    let question = format!("peers {}", serde_json::to_string(filter)?);
-    let answer = control::ask(&agent.control_socket().map_err(refused)?, &question)?;
-    match format {
-        Format::Json => print!("{answer}"),
-        Format::Table => print!("{}", serde_json::from_str::<PeersStatus>(&answer)?.table(filter)),
-    }
-    Ok(())
 }
 
 fn enable_subnet(agent: &RunningAgent, subnet: IpNet) -> anyhow::Result<()> {

@@ -4,14 +4,9 @@
 //! The JSON is versioned by `schema`: fields may be added, none changes its meaning. `README.md`
 //! beside this file lists them.
 
-use std::{
-    cmp::Reverse,
-    collections::BTreeMap,
-    fmt::{self, Write as _},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr, time::Duration};
 
+use anstyle::Style;
 use evenkeel_core::{
     peers::{
         Discard, GroupStats, Inconclusive, PeerState, PeerView, ROUND_TRIP_BUCKETS,
@@ -27,7 +22,14 @@ use super::{
     filter::Filter,
     view::{Admission, FileView, PeersView},
 };
-use crate::{snapshot, status::utc};
+use crate::{
+    snapshot,
+    status::{
+        fields, milliseconds,
+        screen::{Age, BAD, BOLD, DIM, GOOD, PLAIN, Screen, Text, WARN, mib},
+        utc, whole_seconds,
+    },
+};
 
 /// The document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -206,56 +208,78 @@ impl PeersStatus {
         }
     }
 
-    /// The document for a person at a terminal.
-    pub fn table(&self, filter: &Filter) -> String {
-        let mut out = String::new();
-        // Writing to a string can't fail.
-        let _ = self.write_table(filter, &mut out);
-        out
-    }
-
-    fn write_table(&self, filter: &Filter, out: &mut String) -> fmt::Result {
+    /// The document for a person at a terminal so many columns wide, with styles.
+    pub fn table(&self, filter: &Filter, width: usize) -> String {
+        let mut screen = Screen::new(width);
         if self.summary.groups.is_empty() {
-            return writeln!(out, "No peers are configured: there is no [[peers.group]].");
+            screen.line(0, "No peers are configured: there is no [[peers.group]].");
+            return screen.finish();
         }
-        self.summary.write_table(out)?;
-        self.summary.write_engine(out)?;
+        self.summary.title(&mut screen);
+        for problem in &self.summary.problems {
+            screen.line(2, Text::new(WARN, format_args!("! {problem}")));
+        }
+        self.summary.show_groups(&mut screen);
+        self.summary.show_engine(&mut screen);
         let title = match (filter.is_empty(), filter.not_admitted) {
             (true, _) => "DOWN OR SILENT",
             (false, true) => "NOT ADMITTED",
             (false, false) => "PEERS THAT FIT",
         };
-        writeln!(out, "\n{title}  {}", self.matched)?;
-        let widest =
-            |text: fn(&PeerStatus) -> &str| self.peers.iter().map(|peer| text(peer).len()).max();
+        screen.section(BOLD, title, self.matched);
+        let widest = |text: fn(&PeerStatus) -> &str| {
+            self.peers.iter().map(|peer| Text::from(text(peer)).width()).max()
+        };
         let address_width = widest(|peer| &peer.address).unwrap_or(0);
         let group_width = widest(|peer| &peer.group).unwrap_or(0);
         for peer in &self.peers {
             let PeerStatus { address, group, state, .. } = peer;
-            write!(out, "  {state:<11}  {address:<address_width$}  {group:<group_width$}")?;
+            let mut text = Text::new(of_state(state), format_args!("{state:<11}"));
+            text.push(PLAIN, format_args!("  {address:<address_width$}  {group:<group_width$}"));
             if let Some(seconds) = peer.for_seconds {
-                write!(out, "  for {}", whole(seconds))?;
+                text.push(PLAIN, format_args!("  for {}", Age::of_seconds(seconds)));
             }
             if let Some(ms) = peer.round_trip_ms {
-                write!(out, "  {ms:.2} ms")?;
+                text.push(PLAIN, format_args!("  {ms:.2} ms"));
             }
             if peer.unanswered > 0 {
-                write!(out, "  {} unanswered", peer.unanswered)?;
+                text.push(PLAIN, format_args!("  {} unanswered", peer.unanswered));
             }
             for (name, value) in &peer.labels {
-                write!(out, "  {name}={value}")?;
+                text.push(DIM, format_args!("  {name}={value}"));
             }
-            writeln!(out)?;
+            screen.line(2, text);
         }
-        let more = self.matched - self.peers.len() as u64;
+        let more = self.matched.saturating_sub(self.peers.len() as u64);
         if more > 0 {
-            writeln!(
-                out,
-                "  and {more} more: --limit lists more of them; --group, --state, --address and \
-                 --label fewer"
-            )?;
+            screen.line(
+                2,
+                format_args!(
+                    "and {more} more: --limit lists more of them; --group, --state, --address and \
+                     --label fewer"
+                ),
+            );
         }
-        Ok(())
+        screen.finish()
+    }
+
+    /// The document for a script: the lines of the groups, and one for each peer.
+    pub fn lines(&self) -> String {
+        let mut out = self.summary.lines();
+        for peer in &self.peers {
+            let labels = peer.labels.iter().map(|(name, value)| format!("{name}={value}"));
+            out += &fields(&[
+                "peer",
+                &peer.address,
+                &peer.group,
+                &peer.state,
+                &whole_seconds(peer.for_seconds),
+                &milliseconds(peer.round_trip_ms),
+                &peer.unanswered.to_string(),
+                &labels.collect::<Vec<_>>().join(","),
+            ]);
+        }
+        out
     }
 }
 
@@ -369,41 +393,53 @@ impl PeersSummary {
         }
     }
 
-    /// The part that the status of the whole agent shows, too.
-    pub fn write_table(&self, out: &mut String) -> fmt::Result {
+    /// The part that the status of the whole agent shows, too. Problems it shows above all else.
+    pub fn show(&self, screen: &mut Screen) {
+        self.title(screen);
+        self.show_groups(screen);
+    }
+
+    fn title(&self, screen: &mut Screen) {
         let all = |number: fn(&GroupStatus) -> u64| self.groups.iter().map(number).sum::<u64>();
-        write!(out, "PEERS  {} admitted", all(|group| group.admitted))?;
+        let mut note = Text::from(format_args!("{} admitted", all(|group| group.admitted)));
         for state in PeerState::ALL {
-            let count: u64 = self.groups.iter().map(|group| group.in_state(state)).sum();
-            if count > 0 {
-                write!(out, ", {count} {}", state.name())?;
+            match self.in_state(state) {
+                0 => {}
+                count => {
+                    note.list(of_state(state.name()), format_args!("{count} {}", state.name()))
+                }
             }
         }
         match all(|group| group.refused) {
             0 => {}
-            refused => write!(out, ", {refused} NOT ADMITTED")?,
+            refused => note.list(WARN, format_args!("{refused} NOT ADMITTED")),
         }
-        let silence = if self.mass_silence { ", MASS SILENCE" } else { "" };
-        writeln!(out, "{silence}")?;
-        for problem in &self.problems {
-            writeln!(out, "  ! {problem}")?;
+        if self.mass_silence {
+            note.list(BAD.bold(), "MASS SILENCE");
         }
+        screen.section(BOLD, "PEERS", note);
+    }
+
+    fn show_groups(&self, screen: &mut Screen) {
+        let names = self.groups.iter().map(|group| 2 + Text::from(&group.name).width());
+        let column = screen.column(names);
         for group in &self.groups {
-            group.write_line(out)?;
+            screen.pair(2, &group.name, column, group.text());
         }
-        Ok(())
     }
 
     /// The rest, for who asks for the peers.
-    fn write_engine(&self, out: &mut String) -> fmt::Result {
+    fn show_engine(&self, screen: &mut Screen) {
         for group in &self.groups {
             if !group.inconclusive.is_empty() {
                 let tries = listed(&group.inconclusive);
-                writeln!(
-                    out,
-                    "  inconclusive tries of {}, as this host was to blame: {tries}",
-                    group.name
-                )?;
+                let name = &group.name;
+                screen.line(
+                    2,
+                    format_args!(
+                        "inconclusive tries of {name}, as this host was to blame: {tries}"
+                    ),
+                );
             }
         }
         for (what, counts) in [
@@ -411,40 +447,59 @@ impl PeersSummary {
             ("requests that were not sent", &self.send_errors),
         ] {
             if !counts.is_empty() {
-                writeln!(out, "  {what}: {}", listed(counts))?;
+                screen.line(2, format_args!("{what}: {}", listed(counts)));
             }
         }
         if let Some(late) = self.batches_late_ms {
             let (batches, longest) = (self.batches, self.batches_longest_late_ms);
-            writeln!(
-                out,
-                "  {batches} batches, 99 of 100 within {late:.1} ms of their time, the latest {longest:.1} ms after it"
-            )?;
+            screen.line(
+                2,
+                format_args!(
+                    "{batches} batches, 99 of 100 within {late:.1} ms of their time, the latest \
+                     {longest:.1} ms after it"
+                ),
+            );
         }
         if self.stalls > 0 || self.skipped > 0 {
             let (stalls, skipped) = (self.stalls, self.skipped);
-            writeln!(out, "  stood still {stalls} times, {skipped} heartbeats never left")?;
+            screen.line(
+                2,
+                format_args!("stood still {stalls} times, {skipped} heartbeats never left"),
+            );
         }
         if self.findings_waiting > 0 {
-            writeln!(out, "  {} raises and clears wait to be told", self.findings_waiting)?;
+            let waiting = self.findings_waiting;
+            screen.line(2, format_args!("{waiting} raises and clears wait to be told"));
         }
         for socket in &self.sockets {
-            let SocketStatus { family, kind, source, .. } = socket;
-            let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
-            write!(out, "  {family} {kind} socket")?;
-            if let Some(source) = source {
-                write!(out, " from {source}")?;
-            }
-            write!(out, ", receive buffer {:.1} MiB", mib(socket.buffer_bytes))?;
-            if socket.buffer_bytes < socket.buffer_asked_bytes {
-                write!(out, " of {:.1} asked for", mib(socket.buffer_asked_bytes))?;
-            }
-            match socket.drops {
-                0 => writeln!(out)?,
-                drops => writeln!(out, ", {drops} DROPPED by the kernel")?,
-            }
+            screen.line(2, socket.text());
         }
-        Ok(())
+    }
+
+    /// A line for each group, for a script.
+    pub fn lines(&self) -> String {
+        let group = |group: &GroupStatus| {
+            let states = PeerState::ALL.map(|state| group.in_state(state).to_string());
+            let [unknown, alive, silent, down, disabled, unsupported] = &states;
+            fields(&[
+                "group",
+                &group.name,
+                &group.admitted.to_string(),
+                &group.refused.to_string(),
+                down,
+                silent,
+                unknown,
+                alive,
+                disabled,
+                unsupported,
+            ])
+        };
+        self.groups.iter().map(group).collect()
+    }
+
+    /// How many of all admitted peers are in this state.
+    pub fn in_state(&self, state: PeerState) -> u64 {
+        self.groups.iter().map(|group| group.in_state(state)).sum()
     }
 }
 
@@ -486,29 +541,32 @@ impl GroupStatus {
         self.peers.get(state.name()).copied().unwrap_or(0)
     }
 
-    fn write_line(&self, out: &mut String) -> fmt::Result {
-        let GroupStatus { name, admitted, limit, .. } = self;
-        write!(out, "  {name:<12} {admitted} of at most {limit}")?;
+    fn text(&self) -> Text {
+        let GroupStatus { admitted, limit, .. } = self;
+        let mut text = Text::from(format_args!("{admitted} of at most {limit}"));
         for state in PeerState::ALL {
             match self.in_state(state) {
                 0 => {}
-                count => write!(out, ", {count} {}", state.name())?,
+                count => {
+                    text.list(of_state(state.name()), format_args!("{count} {}", state.name()))
+                }
             }
         }
         if self.refused > 0 {
-            write!(out, ", {} NOT ADMITTED", self.refused)?;
+            text.list(WARN, format_args!("{} NOT ADMITTED", self.refused));
         }
-        write!(out, "; every {}", whole(self.interval_seconds))?;
+        let interval = Duration::try_from_secs_f64(self.interval_seconds).unwrap_or_default();
+        text.push(PLAIN, format_args!("; every {}", Pretty(interval)));
         if let Some(sweep) = self.sweep_seconds {
-            write!(out, ", sweep {sweep:.1} s")?;
+            text.list(PLAIN, format_args!("sweep {sweep:.1} s"));
         }
         if let Some(RoundTripStatus { p50, p95, p99 }) = self.round_trip_ms {
-            write!(out, ", round trip {p50:.2} / {p95:.2} / {p99:.2} ms")?;
+            text.list(PLAIN, format_args!("round trip {p50:.2} / {p95:.2} / {p99:.2} ms"));
         }
         if self.restarts > 0 {
-            write!(out, ", {} restarts", self.restarts)?;
+            text.list(PLAIN, format_args!("{} restarts", self.restarts));
         }
-        writeln!(out)
+        text
     }
 }
 
@@ -522,6 +580,32 @@ impl SocketStatus {
             buffer_asked_bytes: socket.buffer_asked as u64,
             drops: socket.kernel_drops,
         }
+    }
+
+    fn text(&self) -> Text {
+        let SocketStatus { family, kind, source, .. } = self;
+        let mut text = Text::from(format_args!("{family} {kind} socket"));
+        if let Some(source) = source {
+            text.push(PLAIN, format_args!(" from {source}"));
+        }
+        text.list(PLAIN, format_args!("receive buffer {:.1} MiB", mib(self.buffer_bytes)));
+        if self.buffer_bytes < self.buffer_asked_bytes {
+            text.push(PLAIN, format_args!(" of {:.1} asked for", mib(self.buffer_asked_bytes)));
+        }
+        if self.drops > 0 {
+            text.list(WARN, format_args!("{} DROPPED by the kernel", self.drops));
+        }
+        text
+    }
+}
+
+/// The style of a state, by its name.
+fn of_state(state: &str) -> Style {
+    match PeerState::ALL.into_iter().find(|known| known.name() == state) {
+        Some(PeerState::Down) => BAD,
+        Some(PeerState::Silent | PeerState::Unsupported) => WARN,
+        Some(PeerState::Alive) => GOOD,
+        Some(PeerState::Unknown | PeerState::Disabled) | None => PLAIN,
     }
 }
 
@@ -574,11 +658,6 @@ fn ms(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
 }
 
-/// Seconds for a person, without what nobody reads.
-fn whole(seconds: f64) -> Pretty {
-    Pretty(Duration::from_secs(seconds.round() as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use super::{super::testing::sample, *};
@@ -588,33 +667,55 @@ mod tests {
         Filter::from_query(&pairs.collect::<Vec<_>>()).unwrap()
     }
 
+    /// The table as it is without colours.
+    fn table(status: &PeersStatus, filter: &Filter) -> String {
+        anstream::adapter::strip_str(&status.table(filter, 80)).to_string()
+    }
+
     #[test]
     fn peer_14_a_summary_comes_first_and_then_who_is_down_or_silent() {
         let filter = Filter::default();
         let status = PeersStatus::new(&sample(), &filter);
         let expected = "\
-PEERS  7 admitted, 1 unknown, 1 alive, 1 silent, 2 down, 1 disabled, 1 unsupported, 2 NOT ADMITTED, MASS SILENCE
+PEERS  7 admitted, 1 unknown, 1 alive, 1 silent, 2 down, 1 disabled,
+  1 unsupported, 2 NOT ADMITTED, MASS SILENCE
   ! the receive buffer is too small
   ! /etc/peers.json (group edge): 1:1: this is no JSON
-  core         6 of at most 7, 1 unknown, 1 alive, 1 silent, 1 down, 1 disabled, 1 unsupported; every 1m, sweep 46.6 s, round trip 1.75 / 2.42 / 2.48 ms
-  edge         1 of at most 7, 1 down, 2 NOT ADMITTED; every 1m, 3 restarts
+  core  6 of at most 7, 1 unknown, 1 alive, 1 silent, 1 down, 1 disabled,
+        1 unsupported; every 1m, sweep 46.6 s, round trip 1.75 / 2.42 / 2.48 ms
+  edge  1 of at most 7, 1 down, 2 NOT ADMITTED; every 1m, 3 restarts
   inconclusive tries of core, as this host was to blame: 7 neighbour_table_full
   discarded answers: 5 wrong_token
   requests that were not sent: 2 ENETUNREACH
-  100 batches, 99 of 100 within 0.5 ms of their time, the latest 80.0 ms after it
+  100 batches, 99 of 100 within 0.5 ms of their time, the latest 80.0 ms after
+    it
   stood still 1 times, 6 heartbeats never left
   4 raises and clears wait to be told
   ipv4 raw socket, receive buffer 4.0 MiB
-  ipv6 ping socket from 2001:db8::1, receive buffer 0.2 MiB of 4.0 asked for, 17 DROPPED by the kernel
+  ipv6 ping socket from 2001:db8::1, receive buffer 0.2 MiB of 4.0 asked for,
+    17 DROPPED by the kernel
 
 DOWN OR SILENT  3
   down         192.0.2.7  edge  for 1m33s  6 unanswered  site=north
   down         192.0.2.4  core  for 1m36s  3 unanswered  site=south
   silent       192.0.2.3  core  for 1m37s  1.50 ms  2 unanswered  site=north
 ";
-        assert_eq!(status.table(&filter), expected);
+        assert_eq!(table(&status, &filter), expected);
         let json = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<PeersStatus>(&json).unwrap(), status);
+    }
+
+    #[test]
+    fn peer_14_a_script_gets_a_line_for_each_group_and_each_peer() {
+        let lines = PeersStatus::new(&sample(), &Filter::default()).lines();
+        let expected = "\
+group\tcore\t6\t0\t1\t1\t1\t1\t1\t1
+group\tedge\t1\t2\t1\t0\t0\t0\t0\t0
+peer\t192.0.2.7\tedge\tdown\t93\t-\t6\tsite=north
+peer\t192.0.2.4\tcore\tdown\t96\t-\t3\tsite=south
+peer\t192.0.2.3\tcore\tsilent\t97\t1.500\t2\tsite=north
+";
+        assert_eq!(lines, expected);
     }
 
     #[test]
@@ -640,7 +741,7 @@ DOWN OR SILENT  3
             let told = status.peers.iter().map(|peer| peer.address.rsplit('.').next().unwrap());
             assert_eq!(told.collect::<Vec<_>>(), listed, "{query:?}");
             assert_eq!(status.matched, matched, "{query:?}");
-            let more = status.table(&filter).contains(" more: --limit");
+            let more = table(&status, &filter).contains(" more: --limit");
             assert_eq!(more, matched > listed.len() as u64, "{query:?}");
         }
     }
@@ -648,7 +749,7 @@ DOWN OR SILENT  3
     #[test]
     fn an_agent_without_peers_says_so() {
         let none = PeersStatus::none(WallTime(0));
-        assert!(none.table(&Filter::default()).starts_with("No peers are configured"));
+        assert!(table(&none, &Filter::default()).starts_with("No peers are configured"));
     }
 
     #[test]

@@ -1,22 +1,35 @@
-//! What `evenkeel status` and `/api/v1/status` tell: one document, as JSON or as tables.
+//! What `evenkeel status` and `/api/v1/status` tell: one document, and beside this file the forms in
+//! which a terminal, a script or a monitoring system is shown it.
 //!
 //! The JSON is versioned by `schema`: fields may be added, none changes its meaning.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::atomic::Ordering, time::Duration};
+pub mod command;
+mod line;
+pub mod screen;
+mod table;
+mod terminal;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use evenkeel_core::{
-    alarm::{Alarm, Object},
+    alarm::{Alarm, Kind, Object, Severity},
     flow::FlowState,
     standby::Part,
-    time::{Pretty, WallTime},
+    subnets::{InterfaceView, SubnetView},
+    time::WallTime,
     usm::Step,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use line::{fields, milliseconds, whole_seconds};
+
 use crate::{notifier::TargetStats, peers::status::PeersSummary, snapshot::Snapshot};
 
-/// The document.
+/// What `evenkeel status --format json` and `/api/v1/status` tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The version of this document's form.
@@ -25,8 +38,14 @@ pub struct Status {
     pub agent: AgentStatus,
     /// How many alarms are active; the list below may hold fewer.
     pub alarms_active: u64,
+    /// The same by severity.
+    pub alarms_by_severity: SeverityCounts,
+    /// The same by kind, for kinds of which one is active.
+    pub alarms_by_kind: BTreeMap<String, u64>,
     /// The active alarms, the worst and then the newest first.
     pub alarms: Vec<AlarmStatus>,
+    /// How many systems and interfaces are unstable; the list below may hold fewer.
+    pub objects_unstable: u64,
     /// Unstable systems and interfaces, those unstable longest first.
     pub unstable: Vec<UnstableStatus>,
     /// The subnets that are polled.
@@ -117,6 +136,19 @@ pub struct ListenStatus {
     pub drops: u64,
 }
 
+/// How many alarms of each severity are active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeverityCounts {
+    /// Service is lost.
+    pub critical: u64,
+    /// Service is badly degraded.
+    pub major: u64,
+    /// A fault that does not yet affect service.
+    pub minor: u64,
+    /// Worth knowing before it becomes a fault.
+    pub warning: u64,
+}
+
 /// An active alarm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlarmStatus {
@@ -125,7 +157,7 @@ pub struct AlarmStatus {
     /// Its kind.
     pub kind: String,
     /// Its severity.
-    pub severity: String,
+    pub severity: Severity,
     /// What it is about, in parts.
     pub object: Object,
     /// What it is about, in words.
@@ -157,13 +189,25 @@ pub struct UnstableStatus {
     pub clears_in_seconds: f64,
 }
 
+/// Whether something works. What is worse comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpDown {
+    /// It does not.
+    Down,
+    /// That is not known yet, or not at the moment.
+    Unknown,
+    /// It does.
+    Up,
+}
+
 /// A subnet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SubnetStatus {
     /// Its prefix.
     pub subnet: String,
-    /// `up`, `down` or `unknown`.
-    pub status: String,
+    /// Whether it works.
+    pub status: UpDown,
     /// Its interfaces.
     pub interfaces: Vec<InterfaceStatus>,
 }
@@ -173,8 +217,8 @@ pub struct SubnetStatus {
 pub struct InterfaceStatus {
     /// Its name.
     pub interface: String,
-    /// `up`, `down` or `unknown`.
-    pub status: String,
+    /// Whether it works.
+    pub status: UpDown,
     /// The same in the words of SUBN-9, such as `down (IP only)`.
     #[serde(default)]
     pub words: String,
@@ -203,8 +247,8 @@ pub struct FlowStatus {
     pub local: String,
     /// The destination.
     pub polled: String,
-    /// `up`, `down` or `unknown`.
-    pub status: String,
+    /// Whether it works.
+    pub status: UpDown,
     /// Why the latest missed poll was missed.
     pub reason: Option<String>,
     /// Polls sent.
@@ -282,6 +326,7 @@ impl Status {
             problems
                 .push(format!("the spool cannot be written, so no inform is answered: {error}"));
         }
+        let by_kind = || Kind::ALL.into_iter().zip(snapshot.active);
         let listens = snapshot.traps.iter().flat_map(|traps| &traps.sockets);
         Status {
             schema: Status::SCHEMA,
@@ -320,7 +365,13 @@ impl Status {
                 },
             },
             alarms_active: snapshot.active.iter().sum(),
+            alarms_by_severity: SeverityCounts::new(by_kind()),
+            alarms_by_kind: by_kind()
+                .filter(|(_, count)| *count > 0)
+                .map(|(kind, count)| (kind.name().to_owned(), count))
+                .collect(),
             alarms: snapshot.alarms.iter().map(AlarmStatus::new).collect(),
+            objects_unstable: snapshot.unstable,
             unstable: snapshot
                 .episodes
                 .iter()
@@ -335,27 +386,7 @@ impl Status {
                     clears_in_seconds: unstable.ends.as_secs_f64(),
                 })
                 .collect(),
-            subnets: snapshot
-                .subnets
-                .iter()
-                .map(|subnet| SubnetStatus {
-                    subnet: subnet.prefix.to_string(),
-                    status: word(subnet.up).to_owned(),
-                    interfaces: subnet
-                        .interfaces
-                        .iter()
-                        .map(|interface| InterfaceStatus {
-                            interface: interface.name.clone(),
-                            status: word(interface.up).to_owned(),
-                            words: interface.to_string(),
-                            link: interface.link,
-                            disabled: interface.disabled,
-                            failure_type: interface.failure.map(|f| f.name().to_owned()),
-                            standby: interface.part == Some(Part::Standby),
-                        })
-                        .collect(),
-                })
-                .collect(),
+            subnets: snapshot.subnets.iter().map(SubnetStatus::new).collect(),
             flows: snapshot
                 .flows
                 .iter()
@@ -365,11 +396,10 @@ impl Status {
                     local: flow.key.local.to_string(),
                     polled: flow.key.polled.to_string(),
                     status: match flow.state {
-                        FlowState::Unknown { .. } => "unknown",
-                        FlowState::Up { .. } => "up",
-                        FlowState::Down { .. } => "down",
-                    }
-                    .to_owned(),
+                        FlowState::Unknown { .. } => UpDown::Unknown,
+                        FlowState::Up { .. } => UpDown::Up,
+                        FlowState::Down { .. } => UpDown::Down,
+                    },
                     reason: flow.reason.clone(),
                     polls: flow.counters.polls,
                     missed: flow.counters.missed,
@@ -400,119 +430,6 @@ impl Status {
                 .collect(),
         }
     }
-
-    /// The document for a person at a terminal.
-    pub fn table(&self) -> String {
-        let mut out = String::new();
-        // Writing to a string can't fail.
-        let _ = self.write_table(&mut out);
-        out
-    }
-
-    fn write_table(&self, out: &mut String) -> std::fmt::Result {
-        let agent = &self.agent;
-        let up = Pretty(Duration::from_secs(agent.uptime_seconds));
-        writeln!(out, "{} ({}), evenkeel {}, up {up}", agent.name, agent.role, agent.version)?;
-        for problem in &agent.problems {
-            writeln!(out, "  ! {problem}")?;
-        }
-        for listen in &agent.listens {
-            let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
-            let granted = mib(listen.buffer_bytes);
-            write!(out, "  traps on {}, receive buffer {granted:.1} MiB", listen.address)?;
-            if listen.buffer_bytes < listen.buffer_asked_bytes {
-                write!(out, " of {:.1} asked for", mib(listen.buffer_asked_bytes))?;
-            }
-            match listen.drops {
-                0 => writeln!(out)?,
-                drops => writeln!(out, ", {drops} DROPPED by the kernel")?,
-            }
-        }
-        let (datagrams, discarded, objects) = (agent.datagrams, agent.discarded, agent.objects);
-        writeln!(out, "  {datagrams} datagrams, {discarded} not taken in, {objects} objects")?;
-        let EngineStatus { id, boots } = &agent.engine;
-        writeln!(out, "  SNMP engine {id}, boot {boots}")?;
-        if agent.informs.taken > 0 {
-            let InformStatus { taken, waiting, .. } = &agent.informs;
-            writeln!(out, "  {taken} informs taken in, {waiting} wait to be answered")?;
-        }
-        if agent.snmpv3.opened > 0 || !agent.snmpv3.refused.is_empty() {
-            let SnmpV3Status { opened, refused, engines } = &agent.snmpv3;
-            write!(out, "  SNMPv3: {opened} taken in, {engines} engines")?;
-            for (step, count) in refused {
-                write!(out, ", {count} {step}")?;
-            }
-            writeln!(out)?;
-        }
-        writeln!(out, "\nALARMS  {} active", self.alarms_active)?;
-        for alarm in &self.alarms {
-            let AlarmStatus { severity, raised_at, text, .. } = alarm;
-            writeln!(out, "  {severity:<8} {raised_at}  {text}")?;
-        }
-        let listed = self.alarms.len() as u64;
-        if listed < self.alarms_active {
-            writeln!(out, "  and {} more", self.alarms_active - listed)?;
-        }
-        if !self.unstable.is_empty() {
-            writeln!(out, "\nUNSTABLE  {}", self.unstable.len())?;
-        }
-        for unstable in &self.unstable {
-            let name = unstable.if_name.as_ref().map(|name| format!(" ({name})"));
-            writeln!(
-                out,
-                "  {}{}: {} traps, the last {} ago; stable in {} if quiet",
-                unstable.object_text,
-                name.unwrap_or_default(),
-                unstable.traps,
-                seconds(unstable.last_seconds_ago),
-                seconds(unstable.clears_in_seconds),
-            )?;
-        }
-        if !self.subnets.is_empty() {
-            writeln!(out, "\nSUBNETS")?;
-        }
-        for subnet in &self.subnets {
-            writeln!(out, "  {:<24} {}", subnet.subnet, subnet.status)?;
-            for flow in self.flows.iter().filter(|flow| flow.subnet == subnet.subnet) {
-                let FlowStatus { interface, local, polled, status, .. } = flow;
-                write!(out, "    {interface:<10} {local} > {polled}  {status}")?;
-                match (&flow.reason, flow.round_trip_ms) {
-                    (Some(reason), _) => writeln!(out, "  ({reason})")?,
-                    (None, Some(ms)) => writeln!(out, "  {ms:.2} ms")?,
-                    (None, None) => writeln!(out)?,
-                }
-            }
-        }
-        if let Some(peers) = &self.peers {
-            writeln!(out)?;
-            peers.write_table(out)?;
-        }
-        if !self.notification_targets.is_empty() {
-            writeln!(out, "\nNOTIFICATION TARGETS")?;
-        }
-        for target in &self.notification_targets {
-            let TargetStatus { name, address, form, sent, waiting, .. } = target;
-            let reachable = if target.reachable { "" } else { "  UNREACHABLE" };
-            write!(
-                out,
-                "  {name:<12} {address}  {form}{reachable}  {sent} sent, {waiting} waiting"
-            )?;
-            if target.forwarded > 0 {
-                write!(out, ", {} traps forwarded", target.forwarded)?;
-            }
-            if target.forwarded_waiting > 0 {
-                write!(out, " ({} waiting)", target.forwarded_waiting)?;
-            }
-            if target.lost > 0 {
-                write!(out, ", {} LOST", target.lost)?;
-            }
-            match &target.last_error {
-                Some(error) => writeln!(out, "  ({error})")?,
-                None => writeln!(out)?,
-            }
-        }
-        Ok(())
-    }
 }
 
 impl AlarmStatus {
@@ -520,7 +437,7 @@ impl AlarmStatus {
         AlarmStatus {
             id: alarm.id.to_string(),
             kind: alarm.kind.name().to_owned(),
-            severity: alarm.severity.name().to_owned(),
+            severity: alarm.severity,
             object: alarm.object.clone(),
             object_text: alarm.object.to_string(),
             raised_at: utc(alarm.raised_at),
@@ -529,16 +446,71 @@ impl AlarmStatus {
     }
 }
 
-const fn word(up: Option<bool>) -> &'static str {
-    match up {
-        Some(true) => "up",
-        Some(false) => "down",
-        None => "unknown",
+impl SubnetStatus {
+    fn new(subnet: &SubnetView) -> SubnetStatus {
+        SubnetStatus {
+            subnet: subnet.prefix.to_string(),
+            status: UpDown::of(subnet.up),
+            interfaces: subnet.interfaces.iter().map(InterfaceStatus::new).collect(),
+        }
     }
 }
 
-fn seconds(seconds: f64) -> Pretty {
-    Pretty(Duration::from_secs(seconds.round() as u64))
+impl InterfaceStatus {
+    fn new(interface: &InterfaceView) -> InterfaceStatus {
+        InterfaceStatus {
+            interface: interface.name.clone(),
+            status: UpDown::of(interface.up),
+            words: interface.to_string(),
+            link: interface.link,
+            disabled: interface.disabled,
+            failure_type: interface.failure.map(|failure| failure.name().to_owned()),
+            standby: interface.part == Some(Part::Standby),
+        }
+    }
+}
+
+impl SeverityCounts {
+    fn new(by_kind: impl Iterator<Item = (Kind, u64)>) -> SeverityCounts {
+        let mut counts = SeverityCounts::default();
+        for (kind, count) in by_kind {
+            *counts.place(kind.severity()) += count;
+        }
+        counts
+    }
+
+    const fn place(&mut self, severity: Severity) -> &mut u64 {
+        match severity {
+            Severity::Critical => &mut self.critical,
+            Severity::Major => &mut self.major,
+            Severity::Minor => &mut self.minor,
+            Severity::Warning => &mut self.warning,
+        }
+    }
+
+    /// How many are of this severity.
+    pub const fn of(mut self, severity: Severity) -> u64 {
+        *self.place(severity)
+    }
+}
+
+impl UpDown {
+    const fn of(up: Option<bool>) -> UpDown {
+        match up {
+            Some(true) => UpDown::Up,
+            Some(false) => UpDown::Down,
+            None => UpDown::Unknown,
+        }
+    }
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            UpDown::Down => "down",
+            UpDown::Unknown => "unknown",
+            UpDown::Up => "up",
+        }
+    }
 }
 
 /// RFC 3339, in UTC, to the millisecond.

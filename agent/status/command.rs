@@ -1,0 +1,130 @@
+//! `evenkeel status`: asks the running agent, and shows what it says.
+
+use std::path::Path;
+
+use anyhow::Context;
+use clap::{CommandFactory, error::ErrorKind};
+use evenkeel_core::text;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{
+    Status,
+    table::View,
+    terminal::{self, Output},
+};
+use crate::{
+    cli::{Cli, StatusFormat, StatusOf, StatusOptions},
+    control,
+    peers::{filter::Filter, status::PeersStatus},
+    refused,
+};
+
+/// Shows the status.
+///
+/// # Errors
+///
+/// A sentence for the person who asked.
+pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
+    if options.of.is_some() && options.all {
+        let conflict = "--all is of the whole status, not of the peers";
+        Cli::command().error(ErrorKind::ArgumentConflict, conflict).exit();
+    }
+    let socket = options.agent.control_socket().map_err(refused)?;
+    let output = Output::new(options.color);
+    let text = match &options.of {
+        None => look_at_all(&socket, options, output),
+        Some(StatusOf::Peers(filter)) => look_at_peers(&socket, options.format, filter, output),
+    };
+    terminal::print(&output.style(text?))?;
+    Ok(())
+}
+
+fn look_at_all(socket: &Path, options: &StatusOptions, output: Output) -> anyhow::Result<String> {
+    let answer = control::ask(socket, "status")?;
+    Ok(match options.format {
+        StatusFormat::Json => escaped(&answer),
+        StatusFormat::Line => understood::<Status>(&answer, Status::SCHEMA)?.lines(),
+        StatusFormat::Table => {
+            let view = View { width: output.width(), all: options.all };
+            understood::<Status>(&answer, Status::SCHEMA)?.table(view)
+        }
+    })
+}
+
+fn look_at_peers(
+    socket: &Path,
+    format: StatusFormat,
+    filter: &Filter,
+    output: Output,
+) -> anyhow::Result<String> {
+    let question = format!("peers {}", serde_json::to_string(filter)?);
+    let answer = control::ask(socket, &question)?;
+    Ok(match format {
+        StatusFormat::Json => escaped(&answer),
+        StatusFormat::Line => understood::<PeersStatus>(&answer, PeersStatus::SCHEMA)?.lines(),
+        StatusFormat::Table => {
+            let status: PeersStatus = understood(&answer, PeersStatus::SCHEMA)?;
+            status.table(filter, output.width())
+        }
+    })
+}
+
+/// An answer as the document that it is.
+fn understood<T: DeserializeOwned>(answer: &str, schema: u32) -> anyhow::Result<T> {
+    #[derive(Deserialize)]
+    struct Form {
+        schema: u32,
+    }
+    let another = "the agent's answer is not understood: use the `evenkeel` of its own version";
+    let form: Form = serde_json::from_str(answer).context(another)?;
+    anyhow::ensure!(
+        form.schema == schema,
+        "{another} (it is of form {}, not {schema})",
+        form.schema
+    );
+    serde_json::from_str(answer).context(another)
+}
+
+/// JSON whose strings have no characters that would steer a terminal. It says the same: such
+/// characters can only stand in strings, and are escaped there.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || text::is_printable(character) {
+            out.push(character);
+        } else {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                out += &format!("\\u{unit:04x}");
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_that_a_terminal_sees_says_the_same() {
+        let hostile =
+            serde_json::json!({ "text": "\u{9b}2J\u{7f}\u{202e}\u{1b}\n\u{fffd} Zürich" });
+        let json = hostile.to_string() + "\n";
+        let escaped = escaped(&json);
+        assert_eq!(escaped, "{\"text\":\"\\u009b2J\\u007f\\u202e\\u001b\\n\\ufffd Zürich\"}\n");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), hostile);
+    }
+
+    #[test]
+    fn an_answer_of_another_form_is_not_guessed_at() {
+        for (answer, expected) in [
+            ("{\"schema\":2}", "(it is of form 2, not 1)"),
+            ("{\"schema\":1}", "not understood: use the `evenkeel` of its own version"),
+            ("[]", "not understood"),
+        ] {
+            let error = understood::<Status>(answer, 1).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

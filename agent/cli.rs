@@ -1,8 +1,12 @@
 //! The command line: what can be asked for, and what the help says of it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use evenkeel_core::alarm::Severity;
 use ipnet::IpNet;
 
 use crate::{
@@ -28,6 +32,7 @@ use crate::{
         evenkeel check --config my.toml   what is wrong with a configuration, all of it at once\n  \
         evenkeel discover --probe         which gateways on the subnets of this host answer\n  \
         evenkeel status                   what is wrong in the network now\n  \
+        evenkeel status --check           as a plugin of Nagios or Icinga\n  \
         evenkeel status peers --group core --state down\n                                    \
         which peers are down\n  \
         evenkeel replay storm.pcap --window 60s --threshold 3\n                                    \
@@ -133,6 +138,28 @@ pub struct StatusOptions {
     /// Every row of each list of the table, also where it is long.
     #[arg(long)]
     pub all: bool,
+    /// Be a plugin of Nagios or Icinga: one line with performance data, and the exit code 0 for OK, 1
+    /// for WARNING, 2 for CRITICAL, 3 for UNKNOWN.
+    #[arg(long, conflicts_with_all = ["format", "color", "all"])]
+    pub check: bool,
+    /// Alarms of this severity and worse are CRITICAL.
+    #[arg(
+        long,
+        value_name = "SEVERITY",
+        default_value = "critical",
+        value_parser = severity(),
+        requires = "check"
+    )]
+    pub critical_from: Severity,
+    /// Alarms of this severity and worse are WARNING, where they are not CRITICAL; others are OK.
+    #[arg(
+        long,
+        value_name = "SEVERITY",
+        default_value = "warning",
+        value_parser = severity(),
+        requires = "check"
+    )]
+    pub warning_from: Severity,
     /// Something in particular.
     #[command(subcommand)]
     pub of: Option<StatusOf>,
@@ -294,8 +321,20 @@ pub struct Replay {
     pub format: Format,
 }
 
+/// The command line of someone who asks as a monitoring system does, and waits for one line and an exit
+/// code, even if it can't be understood.
+pub fn is_check(words: impl IntoIterator<Item = OsString>) -> bool {
+    let mut words = words.into_iter().skip(1);
+    words.any(|word| word == "status") && words.any(|word| word == "--check")
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     crate::config::duration(text)
+}
+
+fn severity() -> impl TypedValueParser<Value = Severity> {
+    PossibleValuesParser::new(Severity::ALL.map(Severity::name))
+        .try_map(|name| Severity::from_name(&name).ok_or("there is no such severity"))
 }
 
 #[cfg(test)]
@@ -330,5 +369,37 @@ mod tests {
         }
         let line = "evenkeel status peers --state down --not-admitted";
         assert!(Cli::try_parse_from(line.split(' ')).is_err());
+    }
+
+    fn status(words: &str) -> Result<StatusOptions, String> {
+        let line = format!("evenkeel status {words}");
+        match Cli::try_parse_from(line.split_whitespace()) {
+            Ok(Cli { command: Command::Status(options) }) => Ok(options),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_check_has_a_mapping_and_no_format() {
+        let options = status("--check").unwrap();
+        assert_eq!(options.critical_from, Severity::Critical);
+        assert_eq!(options.warning_from, Severity::Warning);
+        let options = status("--check --critical-from minor --warning-from major").unwrap();
+        assert_eq!(options.critical_from, Severity::Minor);
+        assert_eq!(options.warning_from, Severity::Major);
+        for wrong in
+            ["--check --format json", "--critical-from major", "--check --critical-from cleared"]
+        {
+            assert!(status(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_check_is_known_even_where_the_rest_is_not_understood() {
+        let is_check = |line: &str| is_check(line.split(' ').map(OsString::from));
+        assert!(is_check("evenkeel status --config x.toml --check --colour"));
+        assert!(!is_check("evenkeel status --colour"));
+        assert!(!is_check("evenkeel check --check"));
     }
 }

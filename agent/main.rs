@@ -45,7 +45,13 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            return status::command::usage_error(&error, cli::is_check(std::env::args_os()));
+        }
+    };
+    let done = match command {
         Command::Run { config } => {
             log_to_stderr();
             return run::run(config.config);
@@ -53,21 +59,27 @@ fn main() -> ExitCode {
         Command::Check { config } => return run::check(config.config.as_deref()),
         Command::Status(options) => status::command::status(&options),
         Command::Subnet { agent, order: SubnetOrder::Enable { prefix } } => {
-            enable_subnet(&agent, prefix)
+            enable_subnet(&agent, prefix).map(success)
         }
-        Command::Traps { agent, spooled: true, from, .. } => show_spooled(&agent.config, from),
-        Command::Traps { agent, format, .. } => show_rejected(&agent, format),
-        Command::Discover(asked) => discover::discover(&asked),
-        Command::Replay(replay) => replay::command::replay(&replay),
-        Command::Mib { config, root_oid } => print_mib(&config, root_oid.as_deref()),
+        Command::Traps { agent, spooled: true, from, .. } => {
+            show_spooled(&agent.config, from).map(success)
+        }
+        Command::Traps { agent, format, .. } => show_rejected(&agent, format).map(success),
+        Command::Discover(asked) => discover::discover(&asked).map(success),
+        Command::Replay(replay) => replay::command::replay(&replay).map(success),
+        Command::Mib { config, root_oid } => print_mib(&config, root_oid.as_deref()).map(success),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failed) => {
             eprintln!("evenkeel: {failed:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+const fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }
 
 /// Log lines go to standard error, coloured at a terminal; `RUST_LOG` sets how much.

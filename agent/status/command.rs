@@ -1,6 +1,6 @@
 //! `evenkeel status`: asks the running agent, and shows what it says.
 
-use std::path::Path;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
@@ -9,6 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     Status,
+    check::{Answer, Mapping},
     table::View,
     terminal::{self, Output},
 };
@@ -23,11 +24,17 @@ use crate::{
 ///
 /// # Errors
 ///
-/// A sentence for the person who asked.
-pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
-    if options.of.is_some() && options.all {
-        let conflict = "--all is of the whole status, not of the peers";
-        Cli::command().error(ErrorKind::ArgumentConflict, conflict).exit();
+/// A sentence for the person who asked. A check has none: it is told as UNKNOWN.
+pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
+    if options.of.is_some() && (options.check || options.all) {
+        let conflict = "--check and --all are of the whole status, not of the peers";
+        return Ok(usage_error(
+            &Cli::command().error(ErrorKind::ArgumentConflict, conflict),
+            options.check,
+        ));
+    }
+    if options.check {
+        return Ok(check(options).say());
     }
     let socket = options.agent.control_socket().map_err(refused)?;
     let output = Output::new(options.color);
@@ -36,7 +43,20 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
         Some(StatusOf::Peers(filter)) => look_at_peers(&socket, options.format, filter, output),
     };
     terminal::print(&output.style(text?))?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A command line that is not understood ends with 2, but a check with 3 and one line: monitoring
+/// systems take 2 for CRITICAL.
+pub fn usage_error(error: &clap::Error, check: bool) -> ExitCode {
+    if check && error.use_stderr() {
+        let text = error.to_string();
+        let why = text.lines().next().unwrap_or_default();
+        return Answer::unknown(why.trim_start_matches("error: ")).say();
+    }
+    // Nobody is there to be told that nobody is there.
+    let _ = error.print();
+    ExitCode::from(error.exit_code() as u8)
 }
 
 fn look_at_all(socket: &Path, options: &StatusOptions, output: Output) -> anyhow::Result<String> {
@@ -67,6 +87,23 @@ fn look_at_peers(
             status.table(filter, output.width())
         }
     })
+}
+
+fn check(options: &StatusOptions) -> Answer {
+    let mapping =
+        Mapping { critical_from: options.critical_from, warning_from: options.warning_from };
+    let socket = match options.agent.control_socket() {
+        Ok(socket) => socket,
+        Err(errors) => {
+            return Answer::unknown(&format!("the configuration is refused: {errors}"));
+        }
+    };
+    let status = control::ask(&socket, "status")
+        .and_then(|answer| understood::<Status>(&answer, Status::SCHEMA));
+    match status {
+        Ok(status) => status.check(mapping),
+        Err(failed) => Answer::unknown(&format!("{failed:#}")),
+    }
 }
 
 /// An answer as the document that it is.

@@ -3,6 +3,7 @@
 //!
 //! The JSON is versioned by `schema`: fields may be added, none changes its meaning.
 
+mod check;
 pub mod command;
 mod line;
 pub mod screen;

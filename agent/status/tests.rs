@@ -1,5 +1,5 @@
-//! Holds every form to documents made by hand, `testdata/*.json`: what a person and a script
-//! are shown of each stands beside it.
+//! Holds every form to documents made by hand, `testdata/*.json`: what a person, a script and a
+//! monitoring system are shown of each stands beside it.
 //!
 //! To see what a changed screen looks like, run these tests with `EVENKEEL_WRITE_EXPECTED=1`: the `.txt`
 //! files are then written, for the eye and the version control to judge.
@@ -11,7 +11,16 @@ use evenkeel_core::standby::Failure;
 use serde_json::Value;
 use unicode_width::UnicodeWidthStr;
 
-use super::{table::View, verdict::Level, *};
+use super::{
+    check::{Mapping, State},
+    table::View,
+    verdict::Level,
+    *,
+};
+
+/// What is done if nothing is asked for.
+const DEFAULT: Mapping =
+    Mapping { critical_from: Severity::Critical, warning_from: Severity::Warning };
 
 /// A file beside this one.
 fn here(name: &str) -> PathBuf {
@@ -71,6 +80,7 @@ fn each_document_is_shown_as_its_files_say() {
         let table = table(&status, 80, false);
         expect(&format!("testdata/{name}.table.txt"), &table);
         expect(&format!("testdata/{name}.line.txt"), &status.lines());
+        expect(&format!("testdata/{name}.check.txt"), &(status.check(DEFAULT).line + "\n"));
         for line in table.lines() {
             assert!(line.width() <= 80 && line == line.trim_end(), "{line:?}");
         }
@@ -102,6 +112,9 @@ fn what_devices_and_files_say_neither_steers_a_terminal_nor_breaks_a_line() {
     assert!(!steers(&table(&status, 80, true)));
     assert_eq!(status.lines().lines().count(), lines);
     assert!(!steers(&status.lines().replace('\t', "")));
+    let line = status.check(DEFAULT).line;
+    assert!(!steers(&line) && !line.contains('\n'));
+    assert_eq!(line.matches('|').count(), 1, "one begins the performance data: {line}");
 }
 
 #[test]
@@ -230,6 +243,12 @@ fn a_thousand_alarms_do_not_push_the_worst_off_the_screen() {
     let long = table(&status, 80, true);
     assert!(long.contains("\n  and 4001 more\n\nMINOR  12\n  and 12 more\n"), "{long}");
     assert_eq!(long.matches("  peer_down ").count(), 999);
+
+    let line = status.check(DEFAULT).line;
+    let expected = "EVENKEEL CRITICAL - 1 subnet down (subnet_down-0); 5000 peers down (peer_down-0, \
+                    peer_down-1, peer_down-2, 4997 more); 12 interfaces down (12 more) | \
+                    alarms=5013;;;0 critical=1;;;0 major=5000;;;0 minor=12;;;0 ";
+    assert!(line.starts_with(expected), "{line}");
 }
 
 #[test]
@@ -243,6 +262,87 @@ fn a_subnet_with_many_flows_shows_those_that_are_down() {
     assert!(text.contains("10.77.0.2 > 10.77.0.33  down"), "{text}");
     assert!(text.contains("\n      and 30 more, all up (--all lists more)\n"), "{text}");
     assert_eq!(table(&status, 80, true).matches(" > ").count(), 40);
+}
+
+#[test]
+fn a_check_ends_with_the_state_that_the_worst_alarm_is_mapped_to() {
+    use Severity::{Critical, Major, Minor, Warning};
+    let (subnet, unstable, down) = (Kind::SubnetDown, Kind::SystemUnstable, Kind::InterfaceDown);
+    let ip_down = Kind::InterfaceIpDown;
+    for (alarms, critical_from, warning_from, state, words) in [
+        (&[][..], Critical, Warning, State::Ok, "all is well: 2 subnets up, 128000 peers alive, 1"),
+        (&[(down, 1)], Critical, Warning, State::Warning, "1 interface down (interface_down-0)"),
+        (&[(down, 1)], Critical, Major, State::Ok, "1 interface down (interface_down-0)"),
+        (&[(down, 1)], Minor, Warning, State::Critical, "1 interface down"),
+        (
+            &[(unstable, 2)],
+            Critical,
+            Warning,
+            State::Warning,
+            "2 systems unstable (system_unstable-0, ",
+        ),
+        (&[(unstable, 2)], Major, Warning, State::Critical, "2 systems unstable"),
+        (&[(unstable, 2)], Critical, Critical, State::Ok, "2 systems unstable"),
+        (
+            &[(down, 1), (ip_down, 1), (subnet, 1)],
+            Critical,
+            Warning,
+            State::Critical,
+            "1 subnet down (subnet_down-0); 1 local interface down at the IP level (interface_ip_down-0)",
+        ),
+        // What is critical is so, whatever counts as a warning.
+        (&[(down, 1)], Minor, Critical, State::Critical, "1 interface down"),
+    ] {
+        let answer = with_alarms("well", alarms).check(Mapping { critical_from, warning_from });
+        assert_eq!(answer.state, state, "{}", answer.line);
+        let name = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][state as usize];
+        let expected = format!("EVENKEEL {name} - {words}");
+        assert!(answer.line.starts_with(&expected), "{} begins not with {expected}", answer.line);
+    }
+}
+
+#[test]
+fn the_agents_own_problems_are_a_warning_to_a_check() {
+    let mut status = document("well");
+    status.agent.problems = vec!["no subnet is polled:\nno | socket".to_owned()];
+    let answer = status.check(Mapping { critical_from: Severity::Warning, ..DEFAULT });
+    assert_eq!(answer.state, State::Warning);
+    let line = answer.line;
+    assert!(
+        line.starts_with(
+            "EVENKEEL WARNING - the agent: no subnet is polled:; no / socket | alarms=0"
+        ),
+        "{line}"
+    );
+    status.peers.as_mut().unwrap().problems = vec!["a file is bad".to_owned()];
+    let answer = status.check(DEFAULT);
+    assert_eq!(answer.state, State::Warning);
+    assert!(answer.line.contains("socket and 1 more problem | "), "{}", answer.line);
+    assert!(answer.line.contains(" problems=2;;;0 "), "{}", answer.line);
+}
+
+#[test]
+fn the_performance_data_has_the_form_of_the_guidelines() {
+    let line = document("wrong").check(DEFAULT).line;
+    let (text, data) = line.split_once(" | ").unwrap();
+    assert!(text.chars().count() <= 1_100);
+    for item in data.split(' ') {
+        let (label, values) = item.split_once('=').unwrap();
+        assert!(label.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{item}");
+        let values: Vec<&str> = values.split(';').collect();
+        let number = values[0].trim_end_matches(['c', 's']);
+        assert!(number.parse::<u64>().is_ok(), "{item}");
+        assert_eq!(values[1..], ["", "", "0"], "{item}");
+    }
+}
+
+#[test]
+fn a_check_that_can_tell_nothing_says_why_in_one_line() {
+    let answer = check::Answer::unknown("keel.toml:2:3: unknown key\nkeel.toml:5:1: a | b\n");
+    assert_eq!(answer.state, State::Unknown);
+    assert_eq!(answer.line, "EVENKEEL UNKNOWN - keel.toml:2:3: unknown key; keel.toml:5:1: a / b");
+    let long = check::Answer::unknown(&"x".repeat(5_000)).line;
+    assert!(long.len() < 1_100 && long.ends_with("x..."), "{long}");
 }
 
 #[test]

@@ -15,6 +15,11 @@ use crate::{
     replay::pcap::TRAP_PORTS,
 };
 
+/// Asking more often tells nobody more.
+const SHORTEST_WATCH: Duration = Duration::from_millis(100);
+/// A day.
+const LONGEST_WATCH: Duration = Duration::from_secs(86_400);
+
 /// What was asked for.
 #[derive(Debug, Parser)]
 #[command(
@@ -32,6 +37,7 @@ use crate::{
         evenkeel check --config my.toml   what is wrong with a configuration, all of it at once\n  \
         evenkeel discover --probe         which gateways on the subnets of this host answer\n  \
         evenkeel status                   what is wrong in the network now\n  \
+        evenkeel status --watch           the same, every two seconds\n  \
         evenkeel status --check           as a plugin of Nagios or Icinga\n  \
         evenkeel status peers --group core --state down\n                                    \
         which peers are down\n  \
@@ -135,12 +141,22 @@ pub struct StatusOptions {
     /// Whether the table is coloured.
     #[arg(long, value_enum, value_name = "WHEN", default_value_t, global = true)]
     pub color: Color,
+    /// Show it again and again, every two seconds or as often as is said here, until interrupted.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = seconds,
+        global = true
+    )]
+    pub watch: Option<Duration>,
     /// Every row of each list of the table, also where it is long.
     #[arg(long)]
     pub all: bool,
     /// Be a plugin of Nagios or Icinga: one line with performance data, and the exit code 0 for OK, 1
     /// for WARNING, 2 for CRITICAL, 3 for UNKNOWN.
-    #[arg(long, conflicts_with_all = ["format", "color", "all"])]
+    #[arg(long, conflicts_with_all = ["format", "color", "watch", "all"])]
     pub check: bool,
     /// Alarms of this severity and worse are CRITICAL.
     #[arg(
@@ -332,6 +348,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     crate::config::duration(text)
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds
+        .filter(|seconds| (SHORTEST_WATCH..=LONGEST_WATCH).contains(seconds))
+        .ok_or_else(|| "give a number of seconds from 0.1 to 86400".to_owned())
+}
+
 fn severity() -> impl TypedValueParser<Value = Severity> {
     PossibleValuesParser::new(Severity::ALL.map(Severity::name))
         .try_map(|name| Severity::from_name(&name).ok_or("there is no such severity"))
@@ -381,6 +404,19 @@ mod tests {
     }
 
     #[test]
+    fn watch_takes_seconds_or_two() {
+        let watch = |words: &str| status(words).unwrap().watch;
+        assert_eq!(watch(""), None);
+        assert_eq!(watch("--watch"), Some(Duration::from_secs(2)));
+        assert_eq!(watch("--watch 0.5 --format line"), Some(Duration::from_millis(500)));
+        assert_eq!(watch("peers --watch --state down"), Some(Duration::from_secs(2)));
+        for wrong in ["0", "-1", "1e9", "soon", "nan"] {
+            let error = status(&format!("--watch={wrong}")).unwrap_err();
+            assert!(error.contains("from 0.1 to 86400"), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
     fn a_check_has_a_mapping_and_no_format() {
         let options = status("--check").unwrap();
         assert_eq!(options.critical_from, Severity::Critical);
@@ -388,9 +424,12 @@ mod tests {
         let options = status("--check --critical-from minor --warning-from major").unwrap();
         assert_eq!(options.critical_from, Severity::Minor);
         assert_eq!(options.warning_from, Severity::Major);
-        for wrong in
-            ["--check --format json", "--critical-from major", "--check --critical-from cleared"]
-        {
+        for wrong in [
+            "--check --format json",
+            "--check --watch",
+            "--critical-from major",
+            "--check --critical-from cleared",
+        ] {
             assert!(status(wrong).is_err(), "{wrong}");
         }
     }

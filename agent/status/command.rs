@@ -12,6 +12,7 @@ use super::{
     check::{Answer, Mapping},
     table::View,
     terminal::{self, Output},
+    watch::watch,
 };
 use crate::{
     cli::{Cli, StatusFormat, StatusOf, StatusOptions},
@@ -38,11 +39,16 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
     }
     let socket = options.agent.control_socket().map_err(refused)?;
     let output = Output::new(options.color);
-    let text = match &options.of {
+    let look = || match &options.of {
         None => look_at_all(&socket, options, output),
         Some(StatusOf::Peers(filter)) => look_at_peers(&socket, options.format, filter, output),
     };
-    terminal::print(&output.style(text?))?;
+    match options.watch {
+        Some(every) => watch(every, options.format, output, look)?,
+        None => {
+            terminal::print(&output.style(look()?))?;
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,6 +12,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod watch;
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 

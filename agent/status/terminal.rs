@@ -1,9 +1,9 @@
 //! Where the status is printed: how wide that is, whether it takes colours, and who has gone away.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice, adapter::strip_str};
-use terminal_size::{Width, terminal_size_of};
+use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::cli::Color;
 
@@ -15,6 +15,8 @@ const WIDTH: usize = 80;
 pub struct Output {
     /// Styles are shown.
     pub styled: bool,
+    /// It is a terminal on which the cursor can be moved.
+    pub terminal: bool,
 }
 
 impl Output {
@@ -26,7 +28,8 @@ impl Output {
             Color::Always => true,
             Color::Never => false,
         };
-        Output { styled }
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Output { styled, terminal: stdout.is_terminal() && !dumb }
     }
 
     /// So many columns wide: what the terminal says, else what the environment says.
@@ -38,6 +41,11 @@ impl Output {
                 columns.and_then(|columns| columns.parse().ok()).unwrap_or(WIDTH)
             }
         }
+    }
+
+    /// So many lines high, if that is known.
+    pub fn height(self) -> Option<usize> {
+        terminal_size_of(io::stdout()).map(|(_, Height(height))| height.into())
     }
 
     /// The text with its styles, or without.

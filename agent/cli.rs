@@ -176,6 +176,9 @@ pub struct StatusOptions {
         requires = "check"
     )]
     pub warning_from: Severity,
+    /// Print the JSON Schema of what --format json prints, and ask no agent.
+    #[arg(long, conflicts_with_all = ["check", "watch", "all", "format", "color"])]
+    pub schema: bool,
     /// Something in particular.
     #[command(subcommand)]
     pub of: Option<StatusOf>,
@@ -429,6 +432,7 @@ mod tests {
             "--check --watch",
             "--critical-from major",
             "--check --critical-from cleared",
+            "--schema --check",
         ] {
             assert!(status(wrong).is_err(), "{wrong}");
         }

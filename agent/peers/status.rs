@@ -15,6 +15,7 @@ use evenkeel_core::{
     },
     time::{Pretty, WallTime},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -48,7 +49,7 @@ pub struct PeersStatus {
 }
 
 /// All peers in sum.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeersSummary {
     /// So many are silent at once that detection is slowed (PEER-9).
     pub mass_silence: bool,
@@ -81,7 +82,7 @@ pub struct PeersSummary {
 }
 
 /// A group.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupStatus {
     /// Its name.
     pub name: String,
@@ -119,7 +120,7 @@ pub struct GroupStatus {
 
 /// So long, in milliseconds, did this share of the answers take at most. It is estimated within the
 /// buckets of the histogram.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RoundTripStatus {
     /// Half of them.
     pub p50: f64,
@@ -130,7 +131,7 @@ pub struct RoundTripStatus {
 }
 
 /// A socket that peers are asked by.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SocketStatus {
     /// `ipv4` or `ipv6`.
     pub family: String,
@@ -147,7 +148,7 @@ pub struct SocketStatus {
 }
 
 /// A file that names peers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FileStatus {
     /// Its path.
     pub path: String,

@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 use anyhow::Context;
 use clap::{CommandFactory, error::ErrorKind};
 use evenkeel_core::text;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
@@ -27,12 +28,16 @@ use crate::{
 ///
 /// A sentence for the person who asked. A check has none: it is told as UNKNOWN.
 pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
-    if options.of.is_some() && (options.check || options.all) {
-        let conflict = "--check and --all are of the whole status, not of the peers";
+    if options.of.is_some() && (options.check || options.all || options.schema) {
+        let conflict = "--check, --all and --schema are of the whole status, not of the peers";
         return Ok(usage_error(
             &Cli::command().error(ErrorKind::ArgumentConflict, conflict),
             options.check,
         ));
+    }
+    if options.schema {
+        terminal::print(&schema())?;
+        return Ok(ExitCode::SUCCESS);
     }
     if options.check {
         return Ok(check(options).say());
@@ -143,6 +148,14 @@ fn escaped(json: &str) -> String {
         }
     }
     out
+}
+
+/// The JSON Schema of the status, made from its types.
+pub(super) fn schema() -> String {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let schema = settings.into_generator().into_root_schema_for::<Status>();
+    // A schema is plain JSON, whose keys are strings.
+    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! What `evenkeel status` and `/api/v1/status` tell: one document, and beside this file the forms in
 //! which a terminal, a script or a monitoring system is shown it.
 //!
-//! The JSON is versioned by `schema`: fields may be added, none changes its meaning.
+//! The JSON is versioned by `schema`: fields may be added, none changes its meaning. `README.md` beside
+//! this file lists them for people, `schema.json` for programs; tests hold both to the types here.
 
 mod check;
 pub mod command;
@@ -25,6 +26,7 @@ use evenkeel_core::{
     usm::Step,
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use line::{fields, milliseconds, whole_seconds};
@@ -32,7 +34,8 @@ pub use line::{fields, milliseconds, whole_seconds};
 use crate::{notifier::TargetStats, peers::status::PeersSummary, snapshot::Snapshot};
 
 /// What `evenkeel status --format json` and `/api/v1/status` tell.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "The status of an evenkeel agent")]
 pub struct Status {
     /// The version of this document's form.
     pub schema: u32,
@@ -62,7 +65,7 @@ pub struct Status {
 }
 
 /// The agent itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentStatus {
     /// Its name.
     pub name: String,
@@ -93,7 +96,7 @@ pub struct AgentStatus {
 }
 
 /// Our own SNMP engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineStatus {
     /// snmpEngineID, in hexadecimal.
     pub id: String,
@@ -102,7 +105,7 @@ pub struct EngineStatus {
 }
 
 /// Informs received.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InformStatus {
     /// Informs taken in, those that were sent again too.
     pub taken: u64,
@@ -115,7 +118,7 @@ pub struct InformStatus {
 }
 
 /// Messages of SNMPv3.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SnmpV3Status {
     /// Messages that were authentic and readable.
     pub opened: u64,
@@ -126,7 +129,7 @@ pub struct SnmpV3Status {
 }
 
 /// One trap socket.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ListenStatus {
     /// Its address.
     pub address: String,
@@ -139,7 +142,7 @@ pub struct ListenStatus {
 }
 
 /// How many alarms of each severity are active.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SeverityCounts {
     /// Service is lost.
     pub critical: u64,
@@ -152,7 +155,7 @@ pub struct SeverityCounts {
 }
 
 /// An active alarm.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AlarmStatus {
     /// Its identity.
     pub id: String,
@@ -171,7 +174,7 @@ pub struct AlarmStatus {
 }
 
 /// An unstable object.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UnstableStatus {
     /// What it is.
     pub object: Object,
@@ -192,7 +195,9 @@ pub struct UnstableStatus {
 }
 
 /// Whether something works. What is worse comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum UpDown {
     /// It does not.
@@ -204,7 +209,7 @@ pub enum UpDown {
 }
 
 /// A subnet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SubnetStatus {
     /// Its prefix.
     pub subnet: String,
@@ -215,7 +220,7 @@ pub struct SubnetStatus {
 }
 
 /// A local interface on a subnet.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InterfaceStatus {
     /// Its name.
     pub interface: String,
@@ -232,6 +237,7 @@ pub struct InterfaceStatus {
     pub disabled: bool,
     /// `ip_only` or `link+ip`, if it is down.
     #[serde(default)]
+    #[schemars(extend("enum" = ["ip_only", "link+ip", null]))]
     pub failure_type: Option<String>,
     /// It is the subnet's standby interface.
     #[serde(default)]
@@ -239,7 +245,7 @@ pub struct InterfaceStatus {
 }
 
 /// A flow.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FlowStatus {
     /// The subnet that it judges.
     pub subnet: String,
@@ -262,7 +268,7 @@ pub struct FlowStatus {
 }
 
 /// A notification target.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetStatus {
     /// Its name.
     pub name: String,

@@ -2,9 +2,9 @@
 //! monitoring system are shown of each stands beside it.
 //!
 //! To see what a changed screen looks like, run these tests with `EVENKEEL_WRITE_EXPECTED=1`: the `.txt`
-//! files are then written, for the eye and the version control to judge.
+//! files and `schema.json` are then written, for the eye and the version control to judge.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use anstream::adapter::strip_str;
 use evenkeel_core::standby::Failure;
@@ -346,6 +346,11 @@ fn a_check_that_can_tell_nothing_says_why_in_one_line() {
 }
 
 #[test]
+fn the_schema_in_the_repository_is_that_of_the_types() {
+    expect("schema.json", &command::schema());
+}
+
+#[test]
 fn the_documents_made_by_hand_have_every_field_and_no_other() {
     for name in ["well", "starting", "wrong"] {
         let text = fs::read_to_string(here(&format!("testdata/{name}.json"))).unwrap();
@@ -353,4 +358,33 @@ fn the_documents_made_by_hand_have_every_field_and_no_other() {
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_value(&status).unwrap(), value, "{name}");
     }
+}
+
+/// The names of all properties in a schema.
+fn properties(schema: &Value, names: &mut BTreeSet<String>) {
+    if let Some(object) = schema.as_object() {
+        if let Some(of_it) = object.get("properties").and_then(Value::as_object) {
+            names.extend(of_it.keys().cloned());
+        }
+        object.values().for_each(|inner| properties(inner, names));
+    }
+    if let Some(list) = schema.as_array() {
+        list.iter().for_each(|inner| properties(inner, names));
+    }
+}
+
+#[test]
+fn the_page_names_every_field_of_the_json_and_every_line_and_label() {
+    let page = fs::read_to_string(here("README.md")).unwrap();
+    let mut names = BTreeSet::new();
+    properties(&serde_json::from_str(&command::schema()).unwrap(), &mut names);
+    assert!(names.len() > 80, "{names:?}");
+    let wrong = document("wrong");
+    names.extend(wrong.lines().lines().map(|line| line.split('\t').next().unwrap().to_owned()));
+    let line = wrong.check(DEFAULT).line;
+    let data = line.split_once(" | ").unwrap().1;
+    names.extend(data.split(' ').map(|item| item.split('=').next().unwrap().to_owned()));
+    let missing: Vec<_> =
+        names.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "README.md does not name {missing:?}");
 }

@@ -19,4 +19,5 @@ mod peers;
 mod replay;
 mod snmpv3;
 mod standby;
+mod status;
 mod subnets;

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::oneshot,
+    sync::{Semaphore, oneshot},
     time::timeout,
 };
 
@@ -30,6 +30,10 @@ use crate::{driver::Request, hub::Hub, snapshot::Detail, status};
 
 /// How long a question or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many connections are served at once: more than people and programs that look, few enough to cost
+/// nothing.
+const AT_ONCE: usize = 16;
 
 /// How long a question may be: a word, or one with a filter of peers behind it.
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -105,13 +109,20 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers questions, one connection after the other.
+/// Answers questions, [`AT_ONCE`] connections side by side: who connects and says nothing holds up nobody
+/// else.
 pub async fn serve(listener: UnixListener, hub: Arc<Hub>) {
-    loop {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    // It is never closed.
+    while let Ok(place) = room.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Who asks too slowly, or goes away, has only themselves to blame.
-                let _ = timeout(PATIENCE, answer(stream, &hub)).await;
+                let hub = hub.clone();
+                tokio::spawn(async move {
+                    // Who asks too slowly, or goes away, has only themselves to blame.
+                    let _ = timeout(PATIENCE, converse(stream, &hub)).await;
+                    drop(place);
+                });
             }
             // Out of descriptors, perhaps; not for long.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -119,11 +130,18 @@ pub async fn serve(listener: UnixListener, hub: Arc<Hub>) {
     }
 }
 
-async fn answer(stream: UnixStream, hub: &Hub) -> anyhow::Result<()> {
+async fn converse(stream: UnixStream, hub: &Hub) -> io::Result<()> {
     let (input, mut output) = stream.into_split();
     let mut question = String::new();
     tokio::io::BufReader::new(input.take(LONGEST_QUESTION)).read_line(&mut question).await?;
-    let answer = match question.trim_end() {
+    let answer = answer(question.trim_end(), hub).await;
+    let answer = answer.unwrap_or_else(|error| error_answer(&format!("{error:#}")));
+    output.write_all(answer.as_bytes()).await?;
+    output.write_all(b"\n").await
+}
+
+async fn answer(question: &str, hub: &Hub) -> anyhow::Result<String> {
+    Ok(match question {
         "status" => serde_json::to_string(&hub.status().await?)?,
         "rejected" => {
             let snapshot = hub.snapshot(Detail { alarms: 0, episodes: 0, rejected: true }).await?;
@@ -131,30 +149,23 @@ async fn answer(stream: UnixStream, hub: &Hub) -> anyhow::Result<()> {
             serde_json::to_string(&rejected)?
         }
         other => match other.split_once(' ') {
-            Some(("peers", filter)) => match serde_json::from_str(filter) {
-                Ok(filter) => serde_json::to_string(&hub.peers(filter).await?)?,
-                Err(error) => error_answer(&format!("unknown filter of peers: {error}")),
-            },
+            Some(("peers", filter)) => {
+                let filter = serde_json::from_str(filter).context("unknown filter of peers")?;
+                serde_json::to_string(&hub.peers(filter).await?)?
+            }
             Some(("enable", prefix)) => enable(prefix, hub).await?,
-            Some(_) | None => error_answer(&format!("unknown question {other:?}")),
+            Some(_) | None => anyhow::bail!("unknown question {other:?}"),
         },
-    };
-    output.write_all(answer.as_bytes()).await?;
-    output.write_all(b"\n").await?;
-    Ok(())
+    })
 }
 
 /// Enables the primary interface of a subnet (SUBN-8), and waits until its addresses are there.
 async fn enable(prefix: &str, hub: &Hub) -> anyhow::Result<String> {
-    let Ok(subnet) = prefix.parse::<IpNet>() else {
-        return Ok(error_answer(&format!("{prefix:?} is no subnet")));
-    };
+    let subnet: IpNet = prefix.parse().with_context(|| format!("{prefix:?} is no subnet"))?;
     let (answer, answered) = oneshot::channel();
     hub.ask(Request::Enable(subnet, answer)).await?;
-    Ok(match answered.await? {
-        Ok(interface) => serde_json::to_string(&Enabled { subnet: subnet.to_string(), interface })?,
-        Err(why) => error_answer(&format!("{subnet}: {why}")),
-    })
+    let interface = answered.await?.map_err(|why| anyhow::anyhow!("{subnet}: {why}"))?;
+    Ok(serde_json::to_string(&Enabled { subnet: subnet.to_string(), interface })?)
 }
 
 fn error_answer(error: &str) -> String {

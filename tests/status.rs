@@ -4,7 +4,10 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        net::UnixStream,
+    },
     path::Path,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -171,6 +174,17 @@ fn an_agent_that_is_stopped_is_said_not_to_answer() {
     let (code, line) = check(&["--socket", &socket(&agent)]);
     assert_eq!(code, 3);
     assert!(line.contains("nobody listens at the control socket"), "{line}");
+}
+
+#[test]
+fn who_connects_and_says_nothing_holds_up_nobody() {
+    let lab = Lab::new();
+    let ns = lab.namespace("silent");
+    let agent = Agent::start(&ns, CONFIGURATION);
+    // Each of them has ten seconds to ask, which is as long as anyone waits for an answer.
+    let silent: Vec<_> = (0..3).map(|_| UnixStream::connect(socket(&agent))).collect();
+    assert!(silent.iter().all(Result::is_ok));
+    printed(&["--socket", &socket(&agent)]);
 }
 
 /// Holds a document to a schema, by a second mind: Python's jsonschema.

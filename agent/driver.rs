@@ -73,6 +73,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub enum Request {
     /// A copy of what there is to see.
     Snapshot(Detail, oneshot::Sender<Box<Snapshot>>),
+    /// Whether it is alive.
+    Alive(oneshot::Sender<()>),
     /// New settings.
     Reload(Box<Reload>, oneshot::Sender<Result<(), forwarder::StartError>>),
     /// An operator's order to enable the primary interface of a subnet (SUBN-8). The answer is its name,
@@ -234,6 +236,7 @@ impl Driver {
                     Some(Request::Reload(reload, answer)) => {
                         let _ = answer.send(self.reload(*reload).await);
                     }
+                    Some(Request::Alive(answer)) => drop(answer.send(())),
                     Some(Request::Enable(subnet, answer)) => self.enable(subnet, answer).await,
                     None => return,
                 },

@@ -23,6 +23,7 @@ mod pinger;
 mod recording;
 mod replay;
 mod run;
+mod service;
 mod snapshot;
 mod spool;
 mod standby;

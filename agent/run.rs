@@ -40,6 +40,7 @@ use crate::{
     outbox::{self, Outbox, Outspool},
     peers::{self, Peers},
     recording::{Beginning, Recorder},
+    service,
     spool::{self, AnswerSockets, Recovered, Spool},
     standby::{self, Mover},
     store::{self, Retention, Store},
@@ -237,6 +238,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         tokio::spawn(web::serve(listener, hub.clone()));
     }
     say_what_it_does(&config, path.as_deref(), &state_dir);
+    service::ready();
+    tokio::spawn(service::watch(hub.clone()));
 
     let mut running = Running {
         sockets,
@@ -251,6 +254,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             _ = hangup.recv() => {
+                service::reloading();
                 match running.reload(&mut config, path.as_deref()).await {
                     Ok(()) => {
                         hub.reloaded(true);
@@ -264,6 +268,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
                         );
                     }
                 }
+                service::ready();
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -274,6 +279,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         }
     }
     info!("stopping");
+    service::stopping();
     // Before the driver, which takes in what it has found.
     hub.peer_monitor().stop().await;
     let (answer, last) = oneshot::channel();

@@ -17,6 +17,7 @@ mod mobility;
 mod notifications;
 mod peers;
 mod replay;
+mod service;
 mod snmpv3;
 mod standby;
 mod status;

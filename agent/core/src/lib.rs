@@ -28,6 +28,7 @@ pub mod notification;
 pub mod objects;
 pub mod origin;
 pub mod overload;
+pub mod pair;
 pub mod peers;
 pub mod plan;
 pub mod probe;

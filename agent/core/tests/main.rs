@@ -5,6 +5,7 @@ mod common;
 mod decoder;
 mod forwarding;
 mod intake;
+mod pair;
 mod peers;
 mod peers_monitor;
 mod properties;

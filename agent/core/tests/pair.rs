@@ -3,6 +3,7 @@
 
 mod failover;
 mod links;
+mod model;
 mod operator;
 mod seeds;
 mod world;

@@ -22,7 +22,7 @@ use prometheus::{
 };
 
 use crate::{
-    ear::EarStats,
+    ear::{EarStats, icmp},
     notifier::TargetStats,
     peers::{self, view::PeersView},
     snapshot::Snapshot,
@@ -330,6 +330,7 @@ impl Inner {
         self.trap_drops.reset();
         self.trap_buffer.reset();
         let Some(traps) = &snapshot.traps else { return };
+        discarded("bad_checksum", broken(traps));
         discarded("queue_full", traps.queue_full.load(Ordering::Relaxed));
         discarded("source_limit", traps.limited.load(Ordering::Relaxed));
         self.trap_waiting.set(signed(traps.waiting.load(Ordering::Relaxed) as u64));
@@ -473,8 +474,15 @@ impl Inner {
         for (reason, count) in &snapshot.discarded_replies {
             set(&self.replies_discarded.with_label_values(&[reason]), *count);
         }
-        let drops = snapshot.replies.as_deref().map_or(0, kernel_drops);
-        set(&self.reply_drops, drops);
+        let replies = snapshot.replies.as_deref();
+        set(&self.reply_drops, replies.map_or(0, kernel_drops));
+        // What the kernel has found broken is no other reason than what we find broken.
+        let discarded = &snapshot.discarded_replies;
+        let reason = icmp::Discard::BadChecksum.reason();
+        let bad = discarded.get(reason).copied().unwrap_or(0) + replies.map_or(0, broken);
+        if bad > 0 {
+            set(&self.replies_discarded.with_label_values(&[reason]), bad);
+        }
         set(&self.stalls, snapshot.counters.stalls);
     }
 
@@ -546,6 +554,10 @@ impl Reset for GaugeVec {
 
 fn kernel_drops(stats: &EarStats) -> u64 {
     stats.sockets.iter().map(|socket| socket.kernel_drops.load(Ordering::Relaxed)).sum()
+}
+
+fn broken(stats: &EarStats) -> u64 {
+    stats.sockets.iter().map(|socket| socket.broken.load(Ordering::Relaxed)).sum()
 }
 
 /// Counters are kept elsewhere and only shown here.

@@ -14,6 +14,7 @@ use std::{
 };
 
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     common::{Agent, Answering, BINARY, Lab, Ns, Trap, output, wait_until, wire},
@@ -255,6 +256,45 @@ fn trap_6_a_flood_of_one_source_costs_a_hundred_quiet_ones_nothing() {
     wait_until("the overload to be over", Duration::from_secs(90), || {
         agent.metrics().sum("evenkeel_alarms_active", &[("kind", "overload")]) == 0.0
     });
+}
+
+#[test]
+fn trap_6_datagrams_that_are_broken_on_the_way_are_no_overload() {
+    const BROKEN: usize = 20;
+    let lab = Lab::new();
+    let ns = lab.namespace("broken");
+    let more = "[[traps.community]]\nname = \"public\"\n";
+    let configuration =
+        configuration(more, false).replace(TRAPS, "127.0.0.1:10162\", \"[::1]:10162");
+    let agent = Agent::start(&ns, &configuration);
+    let trap = wire::v2c_trap(Trap::LinkUp(1), 1, 1);
+    // The kernel looks into short datagrams before it knows whose they are; these count at the socket.
+    assert!(trap.len() > 76, "{} octets", trap.len());
+    for (localhost, family) in [("127.0.0.1", Domain::IPV4), ("::1", Domain::IPV6)] {
+        let to = SocketAddr::new(localhost.parse().expect("an address"), 0);
+        let (whole, raw) = ns.inside(|| {
+            let raw = Socket::new(family, Type::RAW, Some(Protocol::UDP)).expect("root");
+            (UdpSocket::bind(to).expect("loopback"), raw)
+        });
+        // Ports, length, and a checksum that can't be right.
+        let header = [4000, 10_162, 8 + trap.len() as u16, 0x1234].map(u16::to_be_bytes).concat();
+        for _ in 0..BROKEN {
+            raw.send_to(&[&header, &trap[..]].concat(), &to.into()).expect("loopback");
+        }
+        whole.send_to(&trap, SocketAddr::new(to.ip(), 10_162)).expect("loopback");
+    }
+    let received = || agent.metrics().sum("evenkeel_traps_received_total", &[]);
+    wait_until("the two that are whole", Duration::from_secs(10), || received() == 2.0);
+    let broken = || {
+        let reason = [("reason", "bad_checksum")];
+        agent.metrics().sum("evenkeel_traps_discarded_total", &reason)
+    };
+    wait_until("the others to be counted", Duration::from_secs(10), || {
+        broken() == 2.0 * BROKEN as f64
+    });
+    let metrics = agent.metrics();
+    assert_eq!(metrics.sum("evenkeel_trap_socket_drops_total", &[]), 0.0);
+    assert_eq!(metrics.sum("evenkeel_alarms_raised_total", &[("kind", "overload")]), 0.0);
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! Each batch says up to which moment everything has been handed in ([`Batch::heard`]), so that
 //! the driver never judges a deadline before what was received ahead of it (spec, "Time").
 
+pub(crate) mod drops;
 pub mod icmp;
 mod reader;
 pub(crate) mod recvmmsg;
@@ -194,8 +195,10 @@ pub struct SocketStats {
     pub datagrams: AtomicU64,
     /// Datagrams among them whose end is missing.
     pub truncated: AtomicU64,
-    /// Datagrams that the kernel dropped before we could read them.
+    /// Datagrams that the kernel dropped before we could read them, but for those that are broken.
     pub kernel_drops: AtomicU64,
+    /// Datagrams that the kernel dropped for a wrong checksum.
+    pub broken: AtomicU64,
     /// Calls that failed and were tried again.
     pub errors: AtomicU64,
 }
@@ -209,6 +212,7 @@ impl EarStats {
             datagrams: AtomicU64::new(0),
             truncated: AtomicU64::new(0),
             kernel_drops: AtomicU64::new(0),
+            broken: AtomicU64::new(0),
             errors: AtomicU64::new(0),
         });
         EarStats {

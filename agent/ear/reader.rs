@@ -32,8 +32,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Batch, Call, DatagramMeta, EarSocket, EarStats, Limits, Waiting,
+    drops::{Dropped, Drops},
     recvmmsg::{Message, Slots},
-    socket::kernel_drops,
 };
 use crate::clock::{Clock, Reading, receipt};
 
@@ -83,8 +83,7 @@ pub(super) struct Reader {
 struct Listening {
     fd: OwnedFd,
     floor: Time,
-    /// The kernel's count when we last looked, modulo 2^32.
-    drops: u32,
+    drops: Drops,
     rests_until: Option<Time>,
     /// The last poll said that something is wrong with it.
     alarmed: bool,
@@ -98,12 +97,9 @@ impl Reader {
         batches: UnboundedSender<Batch>,
         limits: Limits,
     ) -> Reader {
-        let listening = |socket: EarSocket| Listening {
-            fd: socket.into_fd(),
-            floor: Time::ZERO,
-            drops: 0,
-            rests_until: None,
-            alarmed: false,
+        let listening = |socket: EarSocket| {
+            let (fd, drops) = socket.into_parts();
+            Listening { fd, floor: Time::ZERO, drops, rests_until: None, alarmed: false }
         };
         Reader {
             sockets: sockets.into_iter().map(listening).collect(),
@@ -316,12 +312,10 @@ impl Reader {
     /// Sees how many datagrams the kernel has dropped at a socket since it last looked.
     fn count_drops(&mut self, index: usize) {
         let socket = &mut self.sockets[index];
-        if let Some(drops) = kernel_drops(socket.fd.as_fd()) {
-            let more = u64::from(drops.wrapping_sub(socket.drops));
-            socket.drops = drops;
-            self.lost += more;
-            add(&self.stats.sockets[index].kernel_drops, more);
-        }
+        let Dropped { lost, broken } = socket.drops.more(socket.fd.as_fd());
+        self.lost += lost;
+        add(&self.stats.sockets[index].kernel_drops, lost);
+        add(&self.stats.sockets[index].broken, broken);
     }
 }
 

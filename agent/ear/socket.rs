@@ -7,13 +7,18 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
+
+use super::drops::{Drops, Protocol};
 
 /// A bound socket, ready to be read by an ear.
 #[derive(Debug)]
 pub struct EarSocket {
     fd: OwnedFd,
     local: SocketAddr,
+    protocol: Protocol,
+    /// What it had dropped when this ear's time began, modulo 2^32.
+    drops: u32,
     buffer_asked: usize,
     buffer_granted: usize,
 }
@@ -39,7 +44,14 @@ impl EarSocket {
         }
         let unbound = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let local = socket.local_addr()?.as_socket().unwrap_or(unbound);
-        Ok(EarSocket { fd: socket.into(), local, buffer_asked: buffer, buffer_granted })
+        let protocol = match (socket.domain()?, socket.r#type()?) {
+            (Domain::IPV4, Type::RAW) => Protocol::Unchecked,
+            (Domain::IPV4, _) => Protocol::Udp4,
+            (_, Type::RAW) => Protocol::Icmp6,
+            _ => Protocol::Udp6,
+        };
+        let (fd, buffer_asked) = (socket.into(), buffer);
+        Ok(EarSocket { fd, local, protocol, drops: 0, buffer_asked, buffer_granted })
     }
 
     /// The address that it is bound to.
@@ -59,15 +71,16 @@ impl EarSocket {
         self.buffer_granted
     }
 
-    /// A second handle of the same socket, for an ear that takes its place: what the kernel has
-    /// received for the one is there for the other.
+    /// A second handle of the same socket: what the kernel has received for the one is there for
+    /// the other.
     ///
     /// # Errors
     ///
     /// The kernel refuses another descriptor.
     pub fn try_clone(&self) -> io::Result<EarSocket> {
-        let EarSocket { ref fd, local, buffer_asked, buffer_granted } = *self;
-        Ok(EarSocket { fd: fd.try_clone()?, local, buffer_asked, buffer_granted })
+        let EarSocket { ref fd, local, protocol, drops, buffer_asked, buffer_granted } = *self;
+        let fd = fd.try_clone()?;
+        Ok(EarSocket { fd, local, protocol, drops, buffer_asked, buffer_granted })
     }
 
     /// A descriptor of the same socket, for who answers what came to it.
@@ -79,8 +92,9 @@ impl EarSocket {
         self.fd.try_clone()
     }
 
-    pub(super) fn into_fd(self) -> OwnedFd {
-        self.fd
+    /// The descriptor, and what there is to know of its drops.
+    pub(super) fn into_parts(self) -> (OwnedFd, Drops) {
+        (self.fd, Drops::new(self.protocol, self.drops))
     }
 }
 

@@ -4,7 +4,7 @@
 //! Nothing here is told by the kernel in time: counters have to be looked at, just before tries
 //! without an answer are judged.
 
-use std::{fs::File, os::fd::AsFd, os::unix::fs::FileExt, str};
+use std::os::fd::AsFd;
 
 use evenkeel_core::peers::Disturbance;
 
@@ -12,14 +12,19 @@ use super::{
     netlink::{End, Netlink, News},
     sockets::EchoSocket,
 };
-use crate::ear::socket::kernel_drops;
+use crate::ear::{
+    drops::{HostCounts, Protocol},
+    socket::kernel_drops,
+};
 
 /// What can be looked at.
 #[derive(Debug)]
 pub(super) struct Blame {
     tables: Option<Tables>,
     links: Option<Links>,
-    checksums: Option<Checksums>,
+    /// The ICMPv6 messages with a wrong checksum that came to this host: each raw ICMPv6 socket that
+    /// they are offered to counts them as drops, which has nothing to do with its receive buffer.
+    checksums: HostCounts,
 }
 
 impl Blame {
@@ -35,7 +40,8 @@ impl Blame {
         let links = Links::new().map_err(|error| {
             problems.push(format!("cannot see whether links are down: {error}"));
         });
-        Blame { tables: tables.ok(), links: links.ok(), checksums: Checksums::new() }
+        let checksums = HostCounts::new(Protocol::Icmp6);
+        Blame { tables: tables.ok(), links: links.ok(), checksums }
     }
 
     /// Tells what has happened since the last look, and what still holds. Says how many messages
@@ -48,7 +54,7 @@ impl Blame {
         // Before the drops: what comes in between is at worst taken for a drop. Each socket is
         // offered each such message, but for those that are bound to another address.
         let mut wrong = 0;
-        let checksums = self.checksums.as_mut().map_or(0, Checksums::more);
+        let checksums = self.checksums.more_broken();
         for socket in sockets {
             let v4 = socket.stats.v4;
             let dropped = drops(socket);
@@ -75,38 +81,6 @@ fn drops(socket: &mut EchoSocket) -> u64 {
     let more = drops.wrapping_sub(socket.drops);
     socket.drops = drops;
     u64::from(more)
-}
-
-/// The ICMPv6 messages with a wrong checksum that came to this host: each raw ICMPv6 socket that
-/// they are offered to counts them as drops, which has nothing to do with its receive buffer.
-#[derive(Debug)]
-struct Checksums {
-    file: File,
-    count: u64,
-}
-
-impl Checksums {
-    /// Nothing where the host has no IPv6.
-    fn new() -> Option<Checksums> {
-        // Of this thread's network namespace, as our sockets are.
-        let file = File::open("/proc/thread-self/net/snmp6").ok()?;
-        let mut checksums = Checksums { file, count: 0 };
-        checksums.count = checksums.read()?;
-        Some(checksums)
-    }
-
-    fn read(&self) -> Option<u64> {
-        let mut text = [0; 8192];
-        let len = self.file.read_at(&mut text, 0).ok()?;
-        let mut lines = str::from_utf8(&text[..len]).ok()?.lines();
-        lines.find_map(|line| line.strip_prefix("Icmp6InCsumErrors")?.trim().parse().ok())
-    }
-
-    /// How many more there are since this was last asked.
-    fn more(&mut self) -> u64 {
-        let Some(count) = self.read() else { return 0 };
-        count.wrapping_sub(std::mem::replace(&mut self.count, count))
-    }
 }
 
 /// The neighbour tables.

@@ -43,6 +43,7 @@ use super::{
 use crate::{
     clock::{Clock, Reading, receipt},
     ear::{
+        drops::{Dropped, Drops, Protocol},
         recvmmsg::{self, Slots},
         socket::kernel_drops,
     },
@@ -152,14 +153,22 @@ struct End {
     refused: Option<(OpenError, Time)>,
     /// Nothing that it will still give was received before this.
     floor: Time,
-    drops: u32,
+    /// Of the socket in `side`.
+    drops: Drops,
 }
 
 impl Mobility {
     /// Nobody yet. `restart_counter` is what peers are told: how often this agent has started
     /// (RFC 5847, 3.4). Each socket asks for a receive buffer of `buffer` bytes.
     pub(super) fn new(settings: &Settings, restart_counter: u32, buffer: usize) -> Mobility {
-        let end = |v4| End { v4, peers: 0, side: None, refused: None, floor: Time::ZERO, drops: 0 };
+        let end = |v4| End {
+            v4,
+            peers: 0,
+            side: None,
+            refused: None,
+            floor: Time::ZERO,
+            drops: Drops::new(Protocol::Unchecked, 0),
+        };
         let mut mobility = Mobility {
             groups: Vec::new(),
             peers: HashMap::new(),
@@ -295,17 +304,20 @@ impl Mobility {
         self.read(true, &mut tell) + self.read(false, &mut tell)
     }
 
-    /// Tells if the kernel dropped something since this was last asked (PEER-12).
-    pub(super) fn look(&mut self, mut tell: impl FnMut(Disturbance)) {
+    /// Tells if the kernel had no room for something since this was last asked (PEER-12). Says how many
+    /// messages it dropped for a wrong checksum.
+    pub(super) fn look(&mut self, mut tell: impl FnMut(Disturbance)) -> u64 {
+        let mut wrong = 0;
         for end in [&mut self.v4, &mut self.v6] {
             let Some(side) = &end.side else { continue };
-            let Some(drops) = kernel_drops(side.receive.as_fd()) else { continue };
-            let more = drops.wrapping_sub(std::mem::replace(&mut end.drops, drops));
-            if more > 0 {
-                self.stats.kernel_drops += u64::from(more);
+            let Dropped { lost, broken } = end.drops.more(side.receive.as_fd());
+            wrong += broken;
+            if lost > 0 {
+                self.stats.kernel_drops += lost;
                 tell(Disturbance::ReceiveDropped { v4: end.v4 });
             }
         }
+        wrong
     }
 
     fn ends(&self) -> impl Iterator<Item = &End> {
@@ -446,7 +458,10 @@ impl End {
                 if self.refused.take().is_some() {
                     info!("Proxy Mobile IPv6 heartbeats over {} go out now", name(self.v4));
                 }
-                self.drops = kernel_drops(side.receive.as_fd()).unwrap_or(0);
+                // Over IPv6 the kernel was told to check nothing.
+                let protocol = if self.v4 { Protocol::Udp4 } else { Protocol::Unchecked };
+                let drops = kernel_drops(side.receive.as_fd()).unwrap_or(0);
+                self.drops = Drops::new(protocol, drops);
                 self.floor = self.floor.max(now);
                 self.side = Some(side);
                 true

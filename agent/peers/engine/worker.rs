@@ -285,8 +285,8 @@ impl Worker {
             let monitor = &mut self.monitor;
             // What was lost was lost before it was seen to be lost.
             let mut tell = |disturbance| monitor.disturbed(disturbance, Clock::now());
-            let wrong = self.blame.look(&mut self.sockets, &mut tell);
-            self.mobility.look(&mut tell);
+            let wrong =
+                self.blame.look(&mut self.sockets, &mut tell) + self.mobility.look(&mut tell);
             if wrong > 0 {
                 self.monitor.discarded(Discard::BadChecksum, wrong);
             }

@@ -37,7 +37,7 @@ impl TrapSockets {
             let same =
                 |socket: &&EarSocket| socket.local() == address && socket.buffer_asked() == buffer;
             let opened = match held.0.iter().find(same) {
-                Some(held) => held.try_clone()?,
+                Some(held) => held.succeed()?,
                 None => match udp::open(address, buffer) {
                     Ok(socket) => socket,
                     // A host without IPv6 is no reason not to start with what nobody configured.

@@ -83,6 +83,17 @@ impl EarSocket {
         Ok(EarSocket { fd, local, protocol, drops, buffer_asked, buffer_granted })
     }
 
+    /// A second handle for an ear that takes the place of another, which has told of all that was
+    /// dropped until now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses another descriptor.
+    pub fn succeed(&self) -> io::Result<EarSocket> {
+        let drops = kernel_drops(self.fd.as_fd()).unwrap_or(self.drops);
+        Ok(EarSocket { drops, ..self.try_clone()? })
+    }
+
     /// A descriptor of the same socket, for who answers what came to it.
     ///
     /// # Errors

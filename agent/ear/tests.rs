@@ -227,6 +227,22 @@ fn what_the_kernel_drops_is_counted_with_the_burst_that_lost_it() {
 }
 
 #[test]
+fn an_ear_that_takes_the_place_of_another_tells_no_drop_again() {
+    let held = udp::open("127.0.0.1:0".parse().unwrap(), 8192).unwrap();
+    let sender = sender(&held);
+    for number in 0..1000u32 {
+        sender.send(&number.to_be_bytes()).unwrap();
+    }
+    let lost = |batches: &[Batch]| batches.iter().map(|batch| batch.lost).sum::<u64>();
+    let mut first = Listener::new(vec![held.try_clone().unwrap()], Limits::default());
+    assert!(lost(&first.all_until_now()) > 0);
+    drop(first);
+    let mut second = Listener::new(vec![held.succeed().unwrap()], Limits::default());
+    sender.send(b"after the reload").unwrap();
+    assert_eq!(lost(&second.datagrams(1)), 0);
+}
+
+#[test]
 fn trap_5_a_datagram_says_where_it_came_to() {
     let sockets = vec![trap_socket("0.0.0.0:0"), trap_socket("[::]:0")];
     let ports: Vec<u16> = sockets.iter().map(|socket| socket.local().port()).collect();

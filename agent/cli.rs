@@ -99,7 +99,8 @@ pub enum Command {
     Traps {
         #[command(flatten)]
         agent: RunningAgent,
-        /// The last datagrams that were not taken in, with the reason and what is in them.
+        /// The last datagrams that were not taken in, with the reason and what is in them. Communities
+        /// are not shown.
         #[arg(long, required_unless_present = "spooled", conflicts_with = "spooled")]
         rejected: bool,
         /// What is in the spool: informs, and traps for targets that acknowledge. A line of JSON

@@ -7,6 +7,7 @@ use crate::{
     alarm::{ClearReason, Kind},
     flow::ReplyOutcome,
     instability::Outcome,
+    message::hide_communities,
     time::WallTime,
     trap::{Form, Malformed},
 };
@@ -71,7 +72,7 @@ pub struct Rejected {
     pub reason: &'static str,
     /// Its length in octets.
     pub length: usize,
-    /// Its first octets.
+    /// Its first octets, with `*` for each of a community, which is as good as a password.
     pub octets: Vec<u8>,
 }
 
@@ -88,6 +89,7 @@ impl RejectedLog {
         };
         kept.clear();
         kept.extend_from_slice(&octets[..octets.len().min(REJECTED_OCTETS)]);
+        hide_communities(&mut kept);
         self.0.push_back(Rejected { at, source, reason, length: octets.len(), octets: kept });
     }
 

@@ -1,11 +1,12 @@
 //! The messages of SNMPv1 and SNMPv2c around a PDU, and the PDUs of all versions: notifications
 //! out, Responses in, and the Response to an inform (RFC 1157, RFC 1901, RFC 3416).
 
-use std::{borrow::Cow, net::Ipv4Addr};
+use std::{borrow::Cow, net::Ipv4Addr, ops::Range};
 
 use crate::{
     ber::{self, Reader, tag},
     ber_writer::Writer,
+    trap::SNMP_TRAP_COMMUNITY,
 };
 
 /// The version numbers in a message.
@@ -188,6 +189,42 @@ fn make_response(octets: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Writes `*` over the communities in a datagram: that of a message of SNMPv1 or SNMPv2c, and those in
+/// snmpTrapCommunity.0 (RFC 3584). They are found as well where the rest is cut off or malformed, as
+/// this is for what a person looks at because it could not be read.
+pub fn hide_communities(datagram: &mut [u8]) {
+    let head = |datagram: &[u8]| {
+        let (_, message) = claimed(datagram, 0)?;
+        let (_, version) = claimed(datagram, message.start)?;
+        // In a message of SNMPv3, a SEQUENCE follows, and there is no community.
+        claimed(datagram, version.end).filter(|(kind, _)| *kind != tag::SEQUENCE)
+    };
+    let names = datagram.windows(SNMP_TRAP_COMMUNITY.len()).enumerate();
+    let names = names.filter(|(_, octets)| *octets == SNMP_TRAP_COMMUNITY);
+    let values = names.filter_map(|(at, name)| claimed(datagram, at + name.len()));
+    let hidden: Vec<_> = head(datagram).into_iter().chain(values).collect();
+    hidden.into_iter().for_each(|(_, community)| datagram[community].fill(b'*'));
+}
+
+/// The tag of the element that begins there, and where its content is. If it claims to be longer than
+/// what is there, or does not say how long it is, it goes to the end.
+fn claimed(octets: &[u8], at: usize) -> Option<(u8, Range<usize>)> {
+    let &[tag, length, ref rest @ ..] = octets.get(at..)? else { return None };
+    let (digits, length) = match length {
+        short @ 0..=0x7f => (0, usize::from(short)),
+        0x80 => (0, usize::MAX),
+        long => {
+            let digits = usize::from(long & 0x7f);
+            let length = rest.get(..digits)?.iter().fold(0_usize, |sum, &octet| {
+                sum.saturating_mul(256).saturating_add(usize::from(octet))
+            });
+            (digits, length)
+        }
+    };
+    let start = at + 2 + digits;
+    Some((tag, start..start.saturating_add(length).min(octets.len())))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
@@ -250,6 +287,45 @@ mod tests {
         }
         for end in 0..inform.len() {
             assert_eq!(response_to(&inform[..end]), None, "cut after {end}");
+        }
+    }
+
+    #[test]
+    fn communities_are_hidden_wherever_a_message_ends() {
+        const SECRET: &[u8] = b"s3cret";
+        let mut varbinds = Writer::new();
+        for name in [SNMP_TRAP_COMMUNITY, &[0x2b, 6, 1, 6, 3, 18, 1, 5, 0]] {
+            varbinds.nested(tag::SEQUENCE, |varbind| {
+                varbind.element(tag::OID, name);
+                varbind.octets(SECRET);
+            });
+        }
+        let pdu = pdu(tag::TRAP_V2, 1, &varbinds.into_bytes());
+        let message = community_message(version::V2C, SECRET, &pdu);
+        let places = |octets: &[u8]| -> Vec<usize> {
+            let found = octets.windows(SECRET.len()).enumerate();
+            found.filter(|(_, octets)| *octets == SECRET).map(|(at, _)| at).collect()
+        };
+        let &[community, trap_community, other] = &places(&message)[..] else { panic!() };
+        let mut hidden = message.clone();
+        hide_communities(&mut hidden);
+        assert_eq!(places(&hidden), [other], "it is no community");
+        for (at, (was, is)) in message.iter().zip(&hidden).enumerate() {
+            let secret =
+                [community, trap_community].iter().any(|from| (*from..from + 6).contains(&at));
+            assert_eq!(*is, if secret { b'*' } else { *was }, "octet {at}");
+        }
+        for end in 0..message.len() {
+            let mut cut = message[..end].to_vec();
+            hide_communities(&mut cut);
+            assert_eq!(cut, hidden[..end], "cut after {end}");
+        }
+        // Lengths that can't be.
+        for (at, length) in [(1, 0x80), (1, 0x7f), (1, 0), (6, 0x80), (6, 0x7f)] {
+            let mut wrong = message[..20].to_vec();
+            wrong[at] = length;
+            hide_communities(&mut wrong);
+            assert!(places(&wrong).is_empty(), "{length} at {at}");
         }
     }
 
@@ -332,6 +408,10 @@ mod tests {
         #[test]
         fn no_octets_make_it_panic(octets in vec(any::<u8>(), 0..80), place in 0usize..40, octet: u8) {
             let _ = (response_to(&octets), response_pdu(&octets), read_response(&octets));
+            let length = octets.len();
+            let mut hidden = octets.clone();
+            hide_communities(&mut hidden);
+            prop_assert_eq!(hidden.len(), length);
             let inform = pdu(tag::INFORM, 77, &uptime(3));
             let mut message = community_message(version::V2C, b"public", &inform);
             let place = place % message.len();

@@ -203,6 +203,9 @@ fn what_cannot_be_a_message_is_refused_with_its_reason_trap_7() {
         assert_eq!(sim.agent.counters().malformed[reason as usize], 1, "{what}");
         let rejected = sim.agent.rejected().iter().next().unwrap();
         assert_eq!((rejected.reason, rejected.length), (reason.name(), bytes.len()), "{what}");
+        let shown = |octets: &[u8]| rejected.octets.windows(octets.len()).any(|at| at == octets);
+        let is_message = bytes.first() == Some(&0x30);
+        assert!(!is_message || !shown(b"public"), "{what}: a community is a password");
         assert_eq!((sim.events.len(), sim.agent.instability().objects()), (0, 0), "{what}");
     }
     assert!(Trap::decode(&trap_oid(&[1; 127])).is_ok(), "an snmpTrapOID of 128 arcs");

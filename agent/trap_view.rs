@@ -2,14 +2,19 @@
 //!
 //! The crate `snmp-parser` reads it. What real devices send goes beyond what that takes (a
 //! negative request-id, an uptime above 248 days); then the tolerant decoder of the core shows the
-//! varbinds with their octets.
+//! varbinds with their octets. So it does with a message of SNMPv3, of which everything is shown that
+//! can be read without a key: whose it claims to be, and how old.
 
 use std::fmt::Write as _;
 
 use evenkeel_core::{
     ber::{sub_identifiers, tag},
     text::printable,
-    trap::Trap,
+    trap::{Form, Trap},
+    usm::{
+        Level,
+        message::{self, Incoming},
+    },
 };
 use snmp_parser::{
     NetworkAddress, ObjectSyntax, PduType, SnmpPdu, SnmpVariable, VarBindValue, parse_snmp_v1,
@@ -25,13 +30,36 @@ pub fn describe(datagram: &[u8]) -> String {
         .or_else(|| parse_snmp_v2c(datagram).map(|(_, message)| message).ok());
     match typed {
         Some(message) => typed_view(&message.pdu),
-        None => match Trap::decode(datagram) {
-            Ok(trap) => octets_view(&trap),
-            Err(malformed) => {
+        None => match (message::parse(datagram), Trap::decode(datagram)) {
+            (Ok(incoming), _) => v3_view(&incoming),
+            (Err(_), Ok(trap)) => octets_view(&trap),
+            (Err(_), Err(malformed)) => {
                 format!("    not a trap: {}\n    {}\n", malformed.name(), dump(datagram))
             }
         },
     }
+}
+
+fn v3_view(incoming: &Incoming<'_>) -> String {
+    let Incoming { msg_id, model, engine, boots, time, user, .. } = *incoming;
+    if model != message::USM {
+        return format!("    SNMPv3 message {msg_id} of security model {model}\n");
+    }
+    let engine = match engine {
+        [] => "without an engine ID".to_owned(),
+        engine => format!("of engine 0x{}", hexadecimal(engine, "")),
+    };
+    let level = incoming.level().map_or("privacy without authentication", Level::name);
+    let user = printable(user);
+    let mut out = format!(
+        "    SNMPv3 message {msg_id} {engine}, boots {boots}, time {time}, user {user:?}, {level}\n"
+    );
+    let Some(Ok(scoped)) = incoming.plain() else { return out };
+    let decode = |form| Trap::decode_pdu(form, &[], scoped.pdu).ok();
+    if let Some(trap) = decode(Form::V3).or_else(|| decode(Form::V3Inform)) {
+        out.push_str(&octets_view(&trap));
+    }
+    out
 }
 
 fn typed_view(pdu: &SnmpPdu<'_>) -> String {
@@ -119,21 +147,66 @@ fn ticks(hundredths: u32) -> String {
 
 fn dump(octets: &[u8]) -> String {
     const SHOWN: usize = 64;
-    let shown: Vec<String> =
-        octets.iter().take(SHOWN).map(|octet| format!("{octet:02x}")).collect();
+    let shown = hexadecimal(&octets[..octets.len().min(SHOWN)], " ");
     let more = octets.len().saturating_sub(SHOWN);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("{}{more}", shown.join(" "))
+    format!("{shown}{more}")
+}
+
+fn hexadecimal(octets: &[u8], between: &str) -> String {
+    let octets: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    octets.join(between)
 }
 
 #[cfg(test)]
 mod tests {
+    use evenkeel_core::usm::message::{Outgoing, SessionKeys};
+
     use super::*;
 
     #[test]
     fn what_is_no_trap_is_shown_as_octets() {
         let text = describe(&[0x30, 0x05, 1]);
         assert!(text.contains("truncated") && text.contains("30 05 01"), "{text}");
+    }
+
+    #[test]
+    fn of_snmpv3_that_is_shown_which_can_be_read_without_a_key() {
+        let outgoing = Outgoing {
+            msg_id: 7,
+            max_size: 65_507,
+            reportable: false,
+            level: Level::NoAuthNoPriv,
+            engine: b"\x80\x00\x1f\x88\x04keel",
+            boots: 3,
+            time: 4000,
+            user: b"n\x07oc",
+            context_engine: b"",
+            context: b"",
+            // A trap with sysUpTime.0 = 9 and snmpTrapOID.0 = linkDown.
+            pdu: &[
+                0xa7, 0x33, 2, 1, 1, 2, 1, 0, 2, 1, 0, 0x30, 0x28, 0x30, 0x0d, 6, 8, 0x2b, 6, 1, 2,
+                1, 1, 3, 0, 0x43, 1, 9, 0x30, 0x17, 6, 10, 0x2b, 6, 1, 6, 3, 1, 1, 4, 1, 0, 6, 9,
+                0x2b, 6, 1, 6, 3, 1, 1, 5, 3,
+            ],
+        };
+        let mut message = message::seal(&outgoing, &SessionKeys::NONE, 0);
+        let text = describe(&message);
+        assert!(
+            text.starts_with(
+                "    SNMPv3 message 7 of engine 0x80001f88046b65656c, boots 3, time 4000, \
+                 user \"n?oc\", noAuthNoPriv\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("1.3.6.1.2.1.1.3.0 = type 0x43, octets 09"), "{text}");
+        // The flags: authentication.
+        let flags = message.windows(3).position(|octets| octets == [4, 1, 0]).unwrap();
+        message[flags + 2] = 1;
+        let text = describe(&message);
+        assert!(text.contains("authNoPriv") && text.contains("1.3.6.1.2.1.1.3.0"), "{text}");
+        message.truncate(60);
+        assert!(describe(&message).contains("not a trap"));
     }
 
     #[test]

@@ -19,7 +19,6 @@ use evenkeel_core::{
     origin::with_origin,
     sender::{Heard, Notice, Outgoing, Session, Version},
     time::Time,
-    usm::Level,
 };
 
 use super::{
@@ -704,13 +703,9 @@ fn hash(object: &impl Hash) -> u64 {
 /// How a target is spoken to, without anything that is secret.
 fn form(target: &Target) -> String {
     let version = match &target.destination.version {
-        Version::V1 { .. } => "v1",
-        Version::V2c { .. } => "v2c",
-        Version::V3 { user } => match user.level {
-            Level::NoAuthNoPriv => "v3 noAuthNoPriv",
-            Level::AuthNoPriv => "v3 authNoPriv",
-            Level::AuthPriv => "v3 authPriv",
-        },
+        Version::V1 { .. } => "v1".to_owned(),
+        Version::V2c { .. } => "v2c".to_owned(),
+        Version::V3 { user } => format!("v3 {}", user.level.name()),
     };
     let kind = if target.acknowledges() { "inform" } else { "trap" };
     format!("{version} {kind}")

@@ -237,8 +237,12 @@ impl<'a> Incoming<'a> {
         self.flags & REPORTABLE != 0
     }
 
-    /// What is in it, if it is not encrypted.
-    pub(super) fn plain(&self) -> Option<Result<Scoped<'a>, Malformed>> {
+    /// What is in it, if it is not encrypted. Nothing says yet that it is authentic.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read.
+    pub fn plain(&self) -> Option<Result<Scoped<'a>, Malformed>> {
         match self.data {
             Data::Plain(scoped) => Some(scope(scoped)),
             Data::Encrypted(_) => None,

@@ -43,6 +43,17 @@ pub enum Level {
     AuthPriv,
 }
 
+impl Level {
+    /// Its name (RFC 3411, 3.4.3).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Level::NoAuthNoPriv => "noAuthNoPriv",
+            Level::AuthNoPriv => "authNoPriv",
+            Level::AuthPriv => "authPriv",
+        }
+    }
+}
+
 /// The authentication protocols: HMAC over one of these hashes (RFC 3414, section 6; RFC 7860).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum AuthProtocol {

@@ -526,6 +526,33 @@ fn a_request_that_did_not_leave_is_repeated_peer_12() {
 }
 
 #[test]
+fn a_batch_is_judged_by_when_its_last_request_left_peer_2_peer_12() {
+    // The request leaves so long after the batch was taken, and is answered so long after that.
+    for (leaves, round_trip, asked, stalls) in [
+        (0.0, 2.99, "h0", 0),
+        (0.0, 3.01, "h0 r3", 0),
+        (0.4, 2.99, "h0", 0),
+        (0.4, 3.01, "h0 r3.4", 0),
+        (2.0, 2.99, "h0", 1),
+        // It stood still over it: the try says nothing, and is repeated.
+        (2.0, 3.01, "h0 r5", 1),
+    ] {
+        let mut sim = Sim::new(&settings(), 1).dies([0], 0.0, 1.0);
+        sim.run(0.1);
+        let (taken, request) = sim.sent[0];
+        sim.monitor.left(taken, at(leaves));
+        sim.coming.push(answer(&request, at(leaves), Duration::from_secs_f64(round_trip)));
+        sim.run(30.0);
+        assert_eq!(sim.asked(0), asked, "after {leaves} s");
+        let stats = sim.monitor.stats();
+        let spoiled = stats.groups[0].inconclusive[Inconclusive::Stalled as usize];
+        assert_eq!(stats.stalls, stalls, "after {leaves} s");
+        assert_eq!(spoiled > 0, stalls > 0 && round_trip > 3.0, "after {leaves} s");
+        assert_eq!((sim.state(0), sim.found_of(0)), (PeerState::Alive, String::new()));
+    }
+}
+
+#[test]
 fn a_stall_of_20_s_is_nobody_elses_fault_peer_12() {
     let mut sim = Sim::new(&settings(), 500).dies(0..400, 1.0, 22.0).dies([407], 0.0, 1_000.0);
     sim.run(2.0);

@@ -342,6 +342,9 @@ impl Worker {
         });
         self.heartbeats.clear();
         let count = requests.len();
+        if count > 0 {
+            self.monitor.left(now, Clock::now());
+        }
         self.requests = requests;
         count
     }

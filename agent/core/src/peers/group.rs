@@ -32,7 +32,7 @@ pub struct Group {
 /// Requests that left together.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
-    /// When.
+    /// When the first of them left, or was about to.
     pub sent: Time,
     /// When those without an answer are judged.
     pub deadline: Time,
@@ -94,6 +94,15 @@ impl Group {
                 let deadline = (now + self.settings.timeout).max(after);
                 self.batches.push_back(Batch { sent: now, deadline, retransmission, count: 1 });
             }
+        }
+    }
+
+    /// The last of the requests that were asked at `asked` leaves now.
+    pub fn left(&mut self, asked: Time, now: Time) {
+        let deadline = now + self.settings.timeout;
+        let latest = self.batches.iter_mut().rev();
+        for batch in latest.take_while(|batch| batch.sent == asked) {
+            batch.deadline = batch.deadline.max(deadline);
         }
     }
 

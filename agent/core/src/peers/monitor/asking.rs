@@ -19,6 +19,14 @@ impl Monitor {
         self.take_retransmissions(now, requests);
     }
 
+    /// The last of the requests that were taken at `taken` leaves now. A batch takes its time to leave,
+    /// and this agent may stand still over it (PEER-12): none of the requests is judged before the last
+    /// has had its whole timeout.
+    pub fn left(&mut self, taken: Time, now: Time) {
+        self.watch_for_stall(Some(taken), now);
+        self.groups.iter_mut().for_each(|group| group.left(taken, now));
+    }
+
     fn take_heartbeats(&mut self, now: Time, requests: &mut Vec<Request>) {
         if now < self.heartbeats.next() {
             return;

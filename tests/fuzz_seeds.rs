@@ -39,6 +39,9 @@ fn trap_7_no_seed_and_no_part_of_one_is_too_much_for_any_door() {
         // What net-snmp has sent is a trap that is taken in, also when it is encrypted.
         let is_trap = name.starts_with("trap-") || name.starts_with("inform-");
         assert!(!is_trap || doors.taken() > 0, "{name} was not taken in");
+        // What scapy has built is a message of a peer.
+        let is_peers = name.starts_with("heartbeat-") || name.starts_with("echo-");
+        assert!(!is_peers || doors.heartbeats() > 0, "{name} was not understood");
     }
     let mut doors = doors::Doors::new();
     for seed in seeds.values() {

@@ -10,6 +10,7 @@ use pnet::packet::{
     ipv4::MutableIpv4Packet,
     ipv6::MutableIpv6Packet,
 };
+use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 use crate::{
@@ -226,6 +227,32 @@ fn no_end_of_a_message_makes_it_panic() {
     for end in 0..HEADER + IPV6_HEADER + HEADER {
         let said = parse(&meta(ROUTER6.into(), LOCAL6.into()), &whole[..end], OURS);
         assert_eq!(said, Err(Discard::Truncated), "{end} bytes");
+    }
+}
+
+proptest! {
+    /// TRAP-7 asks it of what devices send; what answers polls comes from anywhere as well.
+    #[test]
+    fn no_octets_make_it_panic(
+        mut bytes in prop_oneof![
+            Just(ipv4(POLLED, LOCAL, 4, &echo(0, OURS, 77))),
+            Just(ipv4(ROUTER, LOCAL, 0, &error(3, &ipv4(LOCAL, POLLED, 8, &echo(8, OURS, 77)), 28))),
+            Just(echo6(129, OURS, 77)),
+            Just(error6(1, &ipv6(LOCAL6, POLLED6, &echo6(128, OURS, 77)))),
+            vec(any::<u8>(), 0..100),
+        ],
+        changes in vec((any::<Index>(), any::<u8>()), 0..8),
+    ) {
+        for (at, octet) in changes {
+            if let Some(last) = bytes.len().checked_sub(1) {
+                bytes[at.index(last + 1)] = octet;
+            }
+        }
+        for (source, local) in [(POLLED.into(), LOCAL.into()), (POLLED6.into(), LOCAL6.into())] {
+            if let Ok(reply) = parse(&meta(source, local), &bytes, OURS) {
+                prop_assert_eq!(reply.identifier, OURS);
+            }
+        }
     }
 }
 

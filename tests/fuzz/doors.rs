@@ -1,18 +1,25 @@
-//! Every place where a datagram is read, behind one function: what the fuzzer runs, and what the
-//! ordinary tests run with the seeds.
+//! Every place of the core where a datagram is read, behind one function: what the fuzzer runs, and
+//! what the ordinary tests run with the seeds.
 //!
 //! A message of SNMPv3 whose digest is wrong is read no further, so chance alone would never see
 //! what comes after. Therefore each input is also sealed: its octets are the PDU of a message that is
 //! authentic and, for most users, encrypted.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::OnceLock,
+    time::Duration,
 };
 
 use evenkeel_core::{
     agent::Agent,
     input::{Datagram, Door, Ear, Input},
+    peers::{
+        Answer, Change, Monitor,
+        echo::{self, Echo},
+        mobility::{self, Path},
+        settings as peer_settings,
+    },
     sender::{Destination, Notice, SendUser, Session, Version},
     settings::{
         Access, Community, DuringUnstable, ForwardRule, ForwardTarget, Forwarding, Settings,
@@ -36,6 +43,9 @@ pub const ENGINE: [u8; 9] = *b"\x80\x00\x1f\x88\x04keel";
 
 /// The engine of a device, and of a notification target.
 const OTHER: [u8; 10] = *b"\x80\x00\x1f\x88\x04other";
+
+/// How many peers there are: those whose place is even by IPv4, the others by IPv6.
+const PEERS: u32 = 4;
 
 /// After so many inputs all is made anew, so that what one has left behind does not hide, or make,
 /// what the next does. Not more often, as keys that are made longer take milliseconds (see
@@ -72,10 +82,12 @@ struct Fixed {
 pub struct Doors {
     agent: Agent,
     sessions: Vec<Session>,
+    monitor: Monitor,
     now: Time,
     inputs: u32,
     fed: i32,
     taken: u64,
+    heartbeats: u64,
 }
 
 impl Doors {
@@ -101,7 +113,9 @@ impl Doors {
             let destination = Destination { version: Version::V3 { user }, confirmed: true };
             sessions.push(Session::new(destination, local.clone(), 7));
         }
-        Doors { agent, sessions, now: Time::from_secs(10), inputs: 0, fed: 0, taken: 0 }
+        let now = Time::from_secs(10);
+        let monitor = monitor(now);
+        Doors { agent, sessions, monitor, now, inputs: 0, fed: 0, taken: 0, heartbeats: 0 }
     }
 
     /// How many traps were taken in so far.
@@ -110,12 +124,18 @@ impl Doors {
         self.taken
     }
 
+    /// How many messages of peers were read so far.
+    #[allow(dead_code, reason = "the tests ask, the fuzzer does not")]
+    pub fn heartbeats(&self) -> u64 {
+        self.heartbeats
+    }
+
     /// One input: a datagram as it is, and as the PDU of messages that are authentic.
     pub fn feed(&mut self, input: &[u8]) {
         self.inputs += 1;
         if self.inputs.is_multiple_of(ANEW) {
-            let (inputs, fed, taken) = (self.inputs, self.fed, self.taken);
-            *self = Doors { inputs, fed, taken, ..Doors::new() };
+            let Doors { inputs, fed, taken, heartbeats, .. } = *self;
+            *self = Doors { inputs, fed, taken, heartbeats, ..Doors::new() };
         }
         self.now = Time::from_nanos(self.now.as_nanos() + 1_000_000);
         if let Ok(trap) = Trap::decode(input) {
@@ -127,6 +147,9 @@ impl Doors {
         self.arrive(input);
         self.answered(input);
         self.say(input);
+        self.mobility_header(input);
+        self.echo(input);
+        self.monitored();
         if let Some((&choice, pdu)) = input.split_first() {
             self.sealed(choice, pdu);
         }
@@ -183,6 +206,90 @@ impl Doors {
         let _ = Session::new(v1, local(), 7).encode(&notice, self.now);
     }
 
+    /// A Mobility Header from each peer, as it is and with the checksum that is right for it.
+    fn mobility_header(&mut self, bytes: &[u8]) {
+        let mut right = bytes.to_vec();
+        for place in 0..PEERS {
+            let path = match address(place) {
+                IpAddr::V4(_) => None,
+                IpAddr::V6(source) => Some(Path { source, destination: Ipv6Addr::LOCALHOST }),
+            };
+            if let (Some(path), Some(&units)) = (path, bytes.get(1))
+                && let Some(message) = right.get_mut(..(usize::from(units) + 1) * 8)
+            {
+                message[4..6].fill(0);
+                let sum = mobility::checksum(message, path);
+                message[4..6].copy_from_slice(&sum.to_be_bytes());
+            }
+            for bytes in [bytes, &right] {
+                if let Ok(message) = mobility::parse(bytes, path) {
+                    self.heartbeats += 1;
+                    self.heartbeat(place, message);
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, place: u32, message: mobility::Message) {
+        let mut buffer = [0; mobility::MOST];
+        let built = message.build(&mut buffer);
+        let received = self.now;
+        match message {
+            // What was understood can be said, and understood, again.
+            mobility::Message::Request { .. } => {
+                assert_eq!(mobility::parse(built, None), Ok(message));
+            }
+            mobility::Message::Response { sequence, restart_counter } => {
+                assert_eq!(mobility::parse(built, None), Ok(message));
+                let answer = Answer { restart_counter, ..answer(place, sequence, received) };
+                let _ = self.monitor.answer(&answer);
+            }
+            mobility::Message::Unsolicited { restart_counter } => {
+                assert_eq!(mobility::parse(built, None), Ok(message));
+                if let Some(counter) = restart_counter {
+                    self.monitor.restart_counter(place, counter, received);
+                }
+            }
+            mobility::Message::Unrecognized => self.monitor.unsupported(place, received),
+            mobility::Message::Other { .. } => assert!(built.is_empty()),
+        }
+    }
+
+    /// An answer to an echo: as a raw socket of either family gives it, with the checksum that is right
+    /// for it as well.
+    fn echo(&mut self, bytes: &[u8]) {
+        let mut right = bytes.to_vec();
+        if let Some(message) = right.get_mut(..echo::LEN) {
+            message[2..4].fill(0);
+            let words = message.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+            let sum: u32 = words.sum();
+            let sum = (sum & 0xffff) + (sum >> 16);
+            let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+            message[2..4].copy_from_slice(&sum.to_be_bytes());
+        }
+        let packet = echo::message_of_ipv4(bytes).and_then(Echo::read_v4);
+        for read in [packet, Echo::read_v4(bytes), Echo::read_v4(&right), Echo::read_v6(bytes)] {
+            let Ok(Echo { place, sequence, token, sent, .. }) = read else { continue };
+            self.heartbeats += 1;
+            let answer = answer(place, sequence, self.now);
+            let sent = Some(sent).filter(|sent| *sent <= self.now);
+            let _ = self.monitor.answer(&Answer { token: Some(token), sent, ..answer });
+        }
+    }
+
+    /// What the peer monitor makes of all that.
+    fn monitored(&mut self) {
+        self.monitor.judge(self.now);
+        let mut requests = Vec::new();
+        self.monitor.take_requests(self.now, &mut requests);
+        self.monitor.left(self.now, self.now);
+        assert!(requests.len() <= 2 * PEERS as usize, "more requests than peers");
+        let found = std::iter::from_fn(|| self.monitor.poll_finding(self.now)).count();
+        assert!(found <= 3 * PEERS as usize, "{found} findings at once");
+        let stats = self.monitor.stats();
+        assert_eq!(stats.groups[0].peers.iter().sum::<u32>(), PEERS, "a peer got lost");
+    }
+
     /// The octets as a PDU in authentic messages: a trap of another engine, an inform to ours, and an
     /// answer of a target.
     fn sealed(&mut self, choice: u8, pdu: &[u8]) {
@@ -214,6 +321,45 @@ impl Doors {
 impl Default for Doors {
     fn default() -> Doors {
         Doors::new()
+    }
+}
+
+/// A monitor of a few peers, each asked every second.
+fn monitor(now: Time) -> Monitor {
+    let second = Duration::from_secs(1);
+    let group = peer_settings::Group {
+        interval: second,
+        timeout: second / 2,
+        ..peer_settings::Group::named("fuzzed")
+    };
+    let settings = peer_settings::Settings { groups: vec![group], ..Default::default() };
+    let mut monitor = Monitor::new(&settings, 7, false, now);
+    for place in 0..PEERS {
+        let address = address(place);
+        let change = Change::Add { place, address, group: 0, enabled: true, down: false };
+        monitor.apply(&change, now);
+    }
+    monitor
+}
+
+fn address(place: u32) -> IpAddr {
+    if place.is_multiple_of(2) {
+        Ipv4Addr::from_bits(0x0a00_0000 | place).into()
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, place as u16).into()
+    }
+}
+
+fn answer(place: u32, sequence: u32, received: Time) -> Answer {
+    Answer {
+        place,
+        source: address(place),
+        sequence,
+        token: None,
+        interface: None,
+        received,
+        sent: None,
+        restart_counter: None,
     }
 }
 

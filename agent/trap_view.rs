@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use evenkeel_core::{
-    ber::{sub_identifiers, tag},
+    ber::{low_32_bits, signed_low_32_bits, sub_identifiers, tag},
     text::printable,
     trap::{Form, Trap},
     usm::{
@@ -116,6 +116,12 @@ fn octets_view(trap: &Trap<'_>) -> String {
         let value = match value_tag {
             tag::OCTET_STRING => format!("STRING {:?}", printable(value)),
             tag::OID => format!("OID {}", oid(value)),
+            tag::INTEGER if matches!(value.len(), 1..=4) => {
+                format!("INTEGER {}", signed_low_32_bits(value).cast_signed())
+            }
+            tag::TIME_TICKS if matches!(value.len(), 1..=5) => {
+                format!("TimeTicks {}", ticks(low_32_bits(value)))
+            }
             value_tag => format!("type 0x{value_tag:02x}, octets {}", dump(value)),
         };
         // Writing to a string can't fail.
@@ -199,12 +205,13 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("1.3.6.1.2.1.1.3.0 = type 0x43, octets 09"), "{text}");
+        let uptime = "1.3.6.1.2.1.1.3.0 = TimeTicks 9 (0 days 0:00:00.09)\n";
+        assert!(text.contains(uptime), "{text}");
         // The flags: authentication.
         let flags = message.windows(3).position(|octets| octets == [4, 1, 0]).unwrap();
         message[flags + 2] = 1;
         let text = describe(&message);
-        assert!(text.contains("authNoPriv") && text.contains("1.3.6.1.2.1.1.3.0"), "{text}");
+        assert!(text.contains(", authNoPriv\n") && text.contains(uptime), "{text}");
         message.truncate(60);
         assert!(describe(&message).contains("not a trap"));
     }

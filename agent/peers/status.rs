@@ -371,7 +371,7 @@ impl PeersSummary {
         let mut problems = [&engine.problems[..], &view.problems].concat();
         problems.extend(files.iter().filter_map(|file| {
             let problem = file.problem.as_ref()?;
-            Some(format!("{} (group {}): {problem}", file.path, file.group))
+            Some(format!("group {}: {problem}", file.group))
         }));
         PeersSummary {
             mass_silence: stats.mass_silence,
@@ -681,7 +681,7 @@ mod tests {
 PEERS  7 admitted, 1 unknown, 1 alive, 1 silent, 2 down, 1 disabled,
   1 unsupported, 2 NOT ADMITTED, MASS SILENCE
   ! the receive buffer is too small
-  ! /etc/peers.json (group edge): 1:1: this is no JSON
+  ! group edge: /etc/peers.json:1:1: this is no JSON
   core  6 of at most 7, 1 unknown, 1 alive, 1 silent, 1 down, 1 disabled,
         1 unsupported; every 1m, sweep 46.6 s, round trip 1.75 / 2.42 / 2.48 ms
   edge  1 of at most 7, 1 down, 2 NOT ADMITTED; every 1m, 3 restarts

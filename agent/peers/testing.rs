@@ -129,7 +129,7 @@ pub fn sample() -> PeersView {
             path: "/etc/peers.json".to_owned(),
             group: "edge".to_owned(),
             peers: 3,
-            problem: Some("1:1: this is no JSON".to_owned()),
+            problem: Some("/etc/peers.json:1:1: this is no JSON".to_owned()),
         }]),
         readings: [4, 1],
         problems: Vec::new(),

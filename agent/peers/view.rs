@@ -94,7 +94,7 @@ pub struct FileView {
     pub group: String,
     /// How many peers it names.
     pub peers: usize,
-    /// What is wrong with it, while the peers that it named before are kept.
+    /// What is wrong with it, and where in it, while the peers that it named before are kept.
     pub problem: Option<String>,
 }
 

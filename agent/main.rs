@@ -11,6 +11,7 @@ mod discover;
 mod doors;
 mod driver;
 mod ear;
+mod files;
 mod forwarder;
 mod host;
 mod hub;

@@ -45,7 +45,7 @@ use reader::Reader;
 use secret::Surroundings;
 pub use units::{Wrong, peer as peer_address};
 
-use crate::peers::file_sd::FilePattern;
+use crate::files::FilePattern;
 
 /// Where the file is looked for if none is named.
 pub const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.toml";

@@ -6,9 +6,8 @@
 //! reload takes up what has changed. No message ever repeats them.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -18,6 +17,7 @@ use super::{
     reader::{Table, Value},
     units::Wrong,
 };
+use crate::files;
 
 /// The longest file that holds a secret: a passphrase is a line, a key 128 digits.
 const LONGEST: u64 = 1024;
@@ -157,8 +157,8 @@ fn read(value: &Value<'_>, path: &Path, what: &str) -> Option<Vec<u8>> {
         value.wrong(if help.is_empty() { wrong } else { wrong.help(help) });
         None
     };
-    let (mut octets, mode) = match open(path) {
-        Ok(read) => read,
+    let (mut octets, mode) = match files::read(path, LONGEST) {
+        Ok((octets, metadata)) => (octets, metadata.permissions().mode() & 0o7777),
         Err(error) => {
             let help = match error.kind() {
                 io::ErrorKind::NotFound if what == "the file" => {
@@ -199,17 +199,4 @@ fn read(value: &Value<'_>, path: &Path, what: &str) -> Option<Vec<u8>> {
         );
     }
     Some(octets)
-}
-
-/// At most one octet more than is allowed, and the file's permissions. Not what could keep us
-/// waiting, such as a pipe.
-fn open(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file: File = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut octets = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut octets)?;
-    Ok((octets, metadata.permissions().mode() & 0o7777))
 }

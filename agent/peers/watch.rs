@@ -28,8 +28,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::file_sd::{self, Entry, FilePattern, Version};
-use crate::config::Peers;
+use super::file_sd::{self, Entry, Version};
+use crate::{config::Peers, files::FilePattern};
 
 /// When files are looked at.
 #[derive(Clone, Copy, Debug)]

@@ -24,7 +24,8 @@ use crate::{
         reader::{Table, Value},
         units::{self, Wrong},
     },
-    peers::file_sd::{self, FilePattern},
+    files::FilePattern,
+    peers::file_sd,
 };
 
 /// Each group has some fifty series of its own, most of them the buckets of its round-trip times.
@@ -309,7 +310,7 @@ fn files(value: &Value<'_>) -> Vec<(FilePattern, Span)> {
     let mut seen = Unique::new();
     value.list(|element| {
         let base = &element.surroundings().directory;
-        let pattern = element.parse(|text| FilePattern::new(base, text))?;
+        let pattern = element.parse(|text| file_sd::pattern(base, text))?;
         if let Some(there) = seen.insert(pattern.clone(), element.span()) {
             element.wrong_also(Wrong::new("this file is listed twice"), there, "first here");
         }

@@ -293,7 +293,8 @@ impl Inner {
                         .with_label_values(&[&*system.to_string(), &if_index.to_string(), name])
                         .set(1);
                 }
-                Object::LocalInterface { .. }
+                Object::Link(_)
+                | Object::LocalInterface { .. }
                 | Object::OwnInterface(_)
                 | Object::Subnet(_)
                 | Object::Peer(_)

@@ -174,6 +174,7 @@ pub fn event(id: u64, device: u8, severity: Severity, cleared: bool) -> AlarmEve
             text: "restarts too often".to_owned(),
             episode: None,
             if_name: None,
+            other_if_name: None,
             peer_group: None,
         },
     }

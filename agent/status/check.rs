@@ -211,6 +211,7 @@ fn in_words(kind: Kind, active: u64) -> String {
         Kind::SystemUnstable => count(active, "system unstable", "systems unstable"),
         Kind::InterfaceUnstable => count(active, "interface unstable", "interfaces unstable"),
         Kind::InterfaceDown => count(active, "interface down", "interfaces down"),
+        Kind::LinkUnstable => count(active, "link unstable", "links unstable"),
         Kind::InterfaceIpDown => count(
             active,
             "local interface down at the IP level",

@@ -52,6 +52,7 @@ pub fn alarm(object: u32, id: u64) -> Alarm {
         text: format!("interface {object} goes up and down: 17 link traps in 30 s"),
         episode: None,
         if_name: Some("GigabitEthernet0/1".to_owned()),
+        other_if_name: None,
         peer_group: None,
     }
 }

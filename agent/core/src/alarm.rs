@@ -10,7 +10,7 @@
 //! It has a kind, the object it is about, a severity, a text and an id that stays the same from
 //! raise to clear and on every copy that leaves the agent.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{cmp::Ordering, fmt, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub enum Kind {
     /// The last link trap of an interface was linkDown (INST-13), or the link of one of this host's own is
     /// gone and nothing worse is known of it.
     InterfaceDown,
+    /// An interface at either end of a link goes up and down too often (INST-14).
+    LinkUnstable,
     /// A local interface has no working flow on a subnet (SUBN-6).
     InterfaceIpDown,
     /// No local interface carries a subnet at the IP level (SUBN-7).
@@ -46,10 +48,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that this version raises, in the order of the specification's table.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::SystemUnstable,
         Kind::InterfaceUnstable,
         Kind::InterfaceDown,
+        Kind::LinkUnstable,
         Kind::InterfaceIpDown,
         Kind::SubnetDown,
         Kind::PeerDown,
@@ -65,6 +68,7 @@ impl Kind {
             Kind::SystemUnstable => "system_unstable",
             Kind::InterfaceUnstable => "interface_unstable",
             Kind::InterfaceDown => "interface_down",
+            Kind::LinkUnstable => "link_unstable",
             Kind::InterfaceIpDown => "interface_ip_down",
             Kind::SubnetDown => "subnet_down",
             Kind::PeerDown => "peer_down",
@@ -85,6 +89,7 @@ impl Kind {
         match self {
             Kind::SystemUnstable
             | Kind::InterfaceUnstable
+            | Kind::LinkUnstable
             | Kind::InterfaceIpDown
             | Kind::PeerDown
             | Kind::NotificationTargetUnreachable => Severity::Major,
@@ -92,6 +97,11 @@ impl Kind {
             Kind::PeerRestarted => Severity::Warning,
             Kind::SubnetDown | Kind::MassSilence | Kind::Overload => Severity::Critical,
         }
+    }
+
+    /// Whether it tells of an instability.
+    pub const fn is_instability(self) -> bool {
+        matches!(self, Kind::SystemUnstable | Kind::InterfaceUnstable | Kind::LinkUnstable)
     }
 
     /// Whether it is told once and then over: there is no clear, and it is never active.
@@ -155,6 +165,66 @@ impl fmt::Display for System {
     }
 }
 
+/// One ifIndex of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Interface {
+    /// The device.
+    pub system: System,
+    /// Its ifIndex (RFC 2863), which is never 0.
+    pub if_index: u32,
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ifIndex {}", self.system, self.if_index)
+    }
+}
+
+/// Two interfaces that are the ends of one link (INST-14). The lower address, then the lower ifIndex
+/// comes first, whichever was named first: a link has one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(into = "[Interface; 2]", try_from = "[Interface; 2]")]
+pub struct Link([Interface; 2]);
+
+impl Link {
+    /// The link that joins these two, or nothing if they are one.
+    pub fn new(one: Interface, other: Interface) -> Option<Link> {
+        match one.cmp(&other) {
+            Ordering::Less => Some(Link([one, other])),
+            Ordering::Equal => None,
+            Ordering::Greater => Some(Link([other, one])),
+        }
+    }
+
+    /// Its ends.
+    pub const fn ends(&self) -> [Interface; 2] {
+        self.0
+    }
+}
+
+impl From<Link> for [Interface; 2] {
+    fn from(link: Link) -> [Interface; 2] {
+        link.0
+    }
+}
+
+impl TryFrom<[Interface; 2]> for Link {
+    type Error = &'static str;
+
+    fn try_from([one, other]: [Interface; 2]) -> Result<Link, &'static str> {
+        Link::new(one, other).ok_or("the ends of a link are two interfaces")
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [one, other] = self.0;
+        write!(f, "{one} - {other}")
+    }
+}
+
 /// What an alarm is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -169,6 +239,8 @@ pub enum Object {
         /// Its ifIndex (RFC 2863), which is never 0.
         if_index: u32,
     },
+    /// A link that joins two interfaces of devices.
+    Link(Link),
     /// One of this host's interfaces, on one of its subnets.
     LocalInterface {
         /// The interface's name on this host.
@@ -195,7 +267,10 @@ impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Object::System(system) => write!(f, "{system}"),
-            Object::Interface { system, if_index } => write!(f, "{system} ifIndex {if_index}"),
+            Object::Interface { system, if_index } => {
+                Interface { system: *system, if_index: *if_index }.fmt(f)
+            }
+            Object::Link(link) => write!(f, "{link}"),
             Object::LocalInterface { interface, subnet } => write!(f, "{interface} on {subnet}"),
             Object::OwnInterface(interface) => write!(f, "{interface} of this host"),
             Object::Subnet(subnet) => write!(f, "{subnet}"),
@@ -250,16 +325,21 @@ pub struct Alarm {
     pub text: String,
     /// The numbers behind it, for an instability.
     pub episode: Option<Episode>,
-    /// What the device calls the interface, where its traps said so (ifName, else ifDescr):
-    /// printable, at most 64 characters.
+    /// What the device calls the interface, or the first end of the link, where its traps said so
+    /// (ifName, else ifDescr): printable, at most 64 characters.
     pub if_name: Option<String>,
+    /// The same of the second end of a link.
+    #[serde(default)]
+    pub other_if_name: Option<String>,
     /// The group that the peer is in.
     #[serde(default)]
     pub peer_group: Option<String>,
 }
 
 /// The numbers of an instability (INST-3 to INST-5), as they were when it was raised, or, in the
-/// clear, at its end.
+/// clear, at its end. In the raise of a link's they are those of the end that is unstable; in the clear
+/// both ends are counted together, and window, threshold and stable time are those of the end that was
+/// stable last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Episode {
     /// Counted traps from *first* to *last*.
@@ -283,11 +363,12 @@ pub struct Episode {
 pub enum ClearReason {
     /// The condition is over: stable time has gone by, linkUp came, polls are answered.
     Ended,
-    /// Another alarm says more (INST-13).
+    /// Another alarm says more (INST-13, INST-14).
     Superseded,
     /// The configuration turned it off, or no longer names the object (INST-11, SUBN-12).
     TurnedOff,
-    /// The object is gone: its address or interface left this host (SUBN-12).
+    /// The object is gone: its address or interface left this host (SUBN-12), or the configuration
+    /// names no such peer or link any more (PEER-13, INST-14).
     Removed,
     /// The table of objects was full and this one had been silent longest (INST-16).
     GaveWay,
@@ -348,5 +429,23 @@ mod tests {
         }
         assert_eq!(Severity::from_name("cleared"), None);
         assert!(Severity::ALL.is_sorted());
+    }
+
+    #[test]
+    fn inst_14_a_link_has_one_name_whichever_end_is_named_first() {
+        let end = |system: &str, if_index| {
+            let system = System(system.parse().unwrap());
+            Interface { system, if_index }
+        };
+        let (one, other) = (end("10.0.0.9", 7), end("10.0.0.10", 3));
+        let link = Link::new(other, one).unwrap();
+        assert_eq!(Link::new(one, other), Some(link));
+        assert_eq!(link.to_string(), "10.0.0.9 ifIndex 7 - 10.0.0.10 ifIndex 3");
+        assert_eq!(Link::new(one, one), None);
+        assert!(Link::new(one, end("10.0.0.9", 8)).is_some(), "a system may be cabled to itself");
+        let bytes = postcard::to_allocvec(&[other, one]).unwrap();
+        assert_eq!(postcard::from_bytes::<Link>(&bytes), Ok(link));
+        let bytes = postcard::to_allocvec(&[one, one]).unwrap();
+        assert!(postcard::from_bytes::<Link>(&bytes).is_err());
     }
 }

@@ -3,7 +3,7 @@
 //! This is the only place that knows which alarms are active: a finding that would raise what is
 //! raised, or clear what is not, changes nothing (spec, "Alarms").
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use crate::{
     alarm::{Alarm, AlarmEvent, AlarmId, ClearReason, Episode, Kind, Object},
@@ -66,6 +66,7 @@ impl Alarms {
                     text: raised_text(&finding),
                     episode: finding.episode,
                     if_name: finding.if_name,
+                    other_if_name: finding.other_if_name,
                     peer_group: finding.peer_group,
                     object: finding.object,
                 };
@@ -84,6 +85,7 @@ impl Alarms {
                     text: cleared_text(&finding, reason),
                     episode: finding.episode.or(alarm.episode),
                     if_name: finding.if_name.or(alarm.if_name),
+                    other_if_name: finding.other_if_name.or(alarm.other_if_name),
                     peer_group: finding.peer_group,
                     ..alarm
                 }
@@ -111,10 +113,17 @@ fn hash(text: &str) -> u64 {
 
 /// The object, with what its device calls it, or with the group that it is in.
 fn named(finding: &Finding) -> String {
-    match finding.if_name.as_ref().or(finding.peer_group.as_ref()) {
-        Some(name) => format!("{} ({name})", finding.object),
-        None => finding.object.to_string(),
+    let named = |what: &dyn Display, name: Option<&String>| match name {
+        Some(name) => format!("{what} ({name})"),
+        None => what.to_string(),
+    };
+    let Finding { object, if_name, other_if_name, peer_group, .. } = finding;
+    if let Object::Link(link) = object {
+        let [one, other] = link.ends();
+        let one = named(&one, if_name.as_ref());
+        return format!("{one} - {}", named(&other, other_if_name.as_ref()));
     }
+    named(object, if_name.as_ref().or(peer_group.as_ref()))
 }
 
 fn raised_text(finding: &Finding) -> String {
@@ -131,6 +140,11 @@ fn raised_text(finding: &Finding) -> String {
             Some(detail) => format!("interface {object} is down: {detail}"),
             None => format!("interface {object} is down: linkDown received"),
         },
+        Kind::LinkUnstable => {
+            let end = finding.detail.as_deref().unwrap_or("an end");
+            let traps = format!("link traps of {end}");
+            format!("link {object} is unstable: {}", counted(finding.episode, &traps))
+        }
         Kind::InterfaceIpDown => format!("{object} is down at the IP level: {detail}"),
         Kind::SubnetDown => format!("subnet {object} is down: {detail}"),
         Kind::PeerDown => format!("peer {object} is down: {detail}"),
@@ -155,8 +169,16 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
     let object = named(finding);
     let what = match finding.kind {
         Kind::SystemUnstable => format!("system {object} is stable again"),
+        // INST-14: it is an end of a link since the configuration was loaded again.
+        Kind::InterfaceUnstable if reason == ClearReason::Superseded => {
+            format!("interface {object} is no longer told of alone")
+        }
         Kind::InterfaceUnstable => format!("interface {object} is stable again"),
         Kind::InterfaceDown => format!("interface {object} is no longer down"),
+        Kind::LinkUnstable if reason == ClearReason::Removed => {
+            format!("link {object} is no longer told of")
+        }
+        Kind::LinkUnstable => format!("link {object} is stable again"),
         Kind::InterfaceIpDown => format!("{object} is no longer down at the IP level"),
         Kind::SubnetDown => format!("subnet {object} is no longer down"),
         Kind::PeerDown => format!("peer {object} is no longer down"),
@@ -168,9 +190,11 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
         Kind::Overload => format!("{object} is no longer overloaded"),
     };
     let why = match (reason, finding.kind, finding.episode) {
-        (ClearReason::Ended, _, Some(episode)) => {
+        (ClearReason::Ended, kind, Some(episode)) => {
+            let of_link = kind == Kind::LinkUnstable;
+            let ends = if of_link { "both ends are, the last of them " } else { "" };
             let quiet = format!(
-                "quiet for {} after {} traps in {}",
+                "{ends}quiet for {} after {} traps in {}",
                 Pretty(episode.stable_time),
                 episode.traps,
                 Pretty(rounded(episode.unstable_time)),
@@ -196,11 +220,13 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
             None => "nothing more was dropped".to_owned(),
         },
         (ClearReason::Ended, _, _) => "polls are answered".to_owned(),
-        (ClearReason::Superseded, ..) => match &finding.detail {
-            Some(detail) => format!("{detail}, which says more"),
-            None => "it is unstable, which says more".to_owned(),
-        },
+        (ClearReason::Superseded, ..) => {
+            format!("{}, which says more", finding.detail.as_deref().unwrap_or("it is unstable"))
+        }
         (ClearReason::TurnedOff, ..) => "the configuration turned it off".to_owned(),
+        (ClearReason::Removed, Kind::LinkUnstable, _) => {
+            "the configuration no longer joins its ends".to_owned()
+        }
         (ClearReason::Removed, Kind::PeerDown, _) => "it is no longer monitored".to_owned(),
         (ClearReason::Removed, Kind::InterfaceDown, _) => {
             "nothing is polled from it any more".to_owned()
@@ -253,6 +279,7 @@ mod tests {
             cleared,
             episode: None,
             if_name: None,
+            other_if_name: None,
             peer_group: Some("core".to_owned()),
             detail: detail.map(str::to_owned),
         }

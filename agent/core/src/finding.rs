@@ -21,8 +21,10 @@ pub struct Finding {
     pub cleared: Option<ClearReason>,
     /// The numbers, of an instability.
     pub episode: Option<Episode>,
-    /// What the device calls the interface.
+    /// What the device calls the interface, or the first end of the link.
     pub if_name: Option<String>,
+    /// The same of the second end of a link.
+    pub other_if_name: Option<String>,
     /// The group that the peer is in.
     pub peer_group: Option<String>,
     /// The cause in words, where one is known.
@@ -40,6 +42,7 @@ impl Finding {
             cleared: None,
             episode: None,
             if_name: None,
+            other_if_name: None,
             peer_group: None,
             detail,
         }
@@ -55,6 +58,7 @@ impl Finding {
             cleared,
             episode: None,
             if_name: None,
+            other_if_name: None,
             peer_group: None,
             detail: None,
         }

@@ -654,7 +654,8 @@ impl Instability {
         let key = match *object {
             Object::System(system) => RecordKey { system, if_index: 0 },
             Object::Interface { system, if_index } => RecordKey { system, if_index },
-            Object::LocalInterface { .. }
+            Object::Link(_)
+            | Object::LocalInterface { .. }
             | Object::OwnInterface(_)
             | Object::Subnet(_)
             | Object::Peer(_)
@@ -839,6 +840,7 @@ const fn key_of(object: &Object) -> Option<RecordKey> {
         Object::Interface { system, if_index } => Some(RecordKey { system, if_index }),
         Object::LocalInterface { .. }
         | Object::OwnInterface(_)
+        | Object::Link(_)
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::PeerMonitor
@@ -870,6 +872,6 @@ fn finding(
     at: Time,
 ) -> Finding {
     let if_name = entry.if_name.as_deref().map(str::to_owned);
-    let (object, peer_group, detail) = (entry.object(), None, None);
-    Finding { at, kind, object, cleared, episode, if_name, peer_group, detail }
+    let (object, other_if_name, peer_group, detail) = (entry.object(), None, None, None);
+    Finding { at, kind, object, cleared, episode, if_name, other_if_name, peer_group, detail }
 }

@@ -362,6 +362,7 @@ pub const fn kind_number(kind: Kind) -> u8 {
         Kind::SystemUnstable => 1,
         Kind::InterfaceUnstable => 2,
         Kind::InterfaceDown => 3,
+        Kind::LinkUnstable => 4,
         Kind::InterfaceIpDown => 5,
         Kind::SubnetDown => 6,
         Kind::PeerDown => 7,

@@ -10,7 +10,7 @@ use std::{net::IpAddr, time::Duration};
 use ipnet::IpNet;
 
 use crate::{
-    alarm::{Alarm, AlarmEvent, Object},
+    alarm::{Alarm, AlarmEvent, Interface, Object},
     ber::tag,
     ber_writer::Writer,
     mib::{self, Field, Notification, RootOid},
@@ -186,13 +186,16 @@ fn field(
         Field::LocalInterface => text(value, local_interface(alarm), sizes.name),
         Field::AgentName => text(value, agent_name, sizes.name),
         Field::NotificationTarget => text(value, notification_target(alarm), sizes.name),
+        Field::OtherIfName => {
+            text(value, alarm.other_if_name.as_deref().unwrap_or(""), sizes.name);
+        }
         // Of kinds that this version does not raise.
-        Field::OtherIfName | Field::MateName => text(value, "", sizes.name),
+        Field::MateName => text(value, "", sizes.name),
         Field::PeerGroup => text(value, alarm.peer_group.as_deref().unwrap_or(""), sizes.name),
         Field::Component => text(value, component(&alarm.object), sizes.name),
-        Field::OtherAddressType => enumerated(address_type(None)),
-        Field::OtherAddress => address(value, None),
-        Field::OtherIfIndex => value.integer(0),
+        Field::OtherAddressType => enumerated(address_type(other_end(alarm).map(address_of))),
+        Field::OtherAddress => address(value, other_end(alarm).map(address_of)),
+        Field::OtherIfIndex => value.integer(if_index(other_end(alarm))),
 
         Field::RaisedAt => value.octets(&date_and_time(alarm.raised_at)),
         Field::EventAt => value.octets(&date_and_time(event.wall)),
@@ -203,20 +206,7 @@ fn field(
             let length = subnet(alarm).map_or(0, |net| net.prefix_len());
             value.unsigned(tag::GAUGE32, u32::from(length));
         }
-        // InterfaceIndexOrZero is an Integer32, of which a negative one is none.
-        Field::IfIndex => value.integer(match &alarm.object {
-            Object::Interface { if_index, .. } => {
-                i64::from(i32::try_from(*if_index).unwrap_or(i32::MAX))
-            }
-            Object::System(_)
-            | Object::LocalInterface { .. }
-            | Object::OwnInterface(_)
-            | Object::Subnet(_)
-            | Object::Peer(_)
-            | Object::PeerMonitor
-            | Object::NotificationTarget(_)
-            | Object::Agent => 0,
-        }),
+        Field::IfIndex => value.integer(if_index(interface(&alarm.object))),
 
         Field::TrapCount => {
             let traps = episode.map_or(0, |episode| episode.traps);
@@ -239,15 +229,61 @@ fn field(
 
 fn remote(object: &Object) -> Option<IpAddr> {
     match object {
-        Object::System(system) | Object::Interface { system, .. } => Some(system.0),
+        Object::System(system) => Some(system.0),
         Object::Peer(address) => Some(*address),
-        Object::LocalInterface { .. }
+        Object::Interface { .. }
+        | Object::Link(_)
+        | Object::LocalInterface { .. }
         | Object::OwnInterface(_)
         | Object::Subnet(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
+        | Object::Agent => interface(object).map(address_of),
+    }
+}
+
+/// The interface of a device, or the first of the two that a link joins.
+fn interface(object: &Object) -> Option<Interface> {
+    match object {
+        Object::Interface { system, if_index } => {
+            Some(Interface { system: *system, if_index: *if_index })
+        }
+        Object::Link(link) => Some(link.ends()[0]),
+        Object::System(_)
+        | Object::LocalInterface { .. }
+        | Object::OwnInterface(_)
+        | Object::Subnet(_)
+        | Object::Peer(_)
+        | Object::PeerMonitor
+        | Object::NotificationTarget(_)
         | Object::Agent => None,
     }
+}
+
+/// The second of the two interfaces that a link joins.
+fn other_end(alarm: &Alarm) -> Option<Interface> {
+    match alarm.object {
+        Object::Link(link) => Some(link.ends()[1]),
+        Object::System(_)
+        | Object::Interface { .. }
+        | Object::LocalInterface { .. }
+        | Object::OwnInterface(_)
+        | Object::Subnet(_)
+        | Object::Peer(_)
+        | Object::PeerMonitor
+        | Object::NotificationTarget(_)
+        | Object::Agent => None,
+    }
+}
+
+const fn address_of(interface: Interface) -> IpAddr {
+    interface.system.0
+}
+
+/// InterfaceIndexOrZero is an Integer32, of which a negative one is none.
+fn if_index(interface: Option<Interface>) -> i64 {
+    let number = interface.map_or(0, |interface| interface.if_index);
+    i64::from(i32::try_from(number).unwrap_or(i32::MAX))
 }
 
 fn subnet(alarm: &Alarm) -> Option<&IpNet> {
@@ -256,6 +292,7 @@ fn subnet(alarm: &Alarm) -> Option<&IpNet> {
         Object::OwnInterface(_)
         | Object::System(_)
         | Object::Interface { .. }
+        | Object::Link(_)
         | Object::Peer(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
@@ -269,6 +306,7 @@ fn component(object: &Object) -> &str {
         Object::PeerMonitor => "peer monitor",
         Object::System(_)
         | Object::Interface { .. }
+        | Object::Link(_)
         | Object::LocalInterface { .. }
         | Object::OwnInterface(_)
         | Object::Subnet(_)
@@ -283,6 +321,7 @@ fn local_interface(alarm: &Alarm) -> &str {
         Object::LocalInterface { interface, .. } | Object::OwnInterface(interface) => interface,
         Object::System(_)
         | Object::Interface { .. }
+        | Object::Link(_)
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::PeerMonitor
@@ -296,6 +335,7 @@ fn notification_target(alarm: &Alarm) -> &str {
         Object::NotificationTarget(name) => name,
         Object::System(_)
         | Object::Interface { .. }
+        | Object::Link(_)
         | Object::LocalInterface { .. }
         | Object::OwnInterface(_)
         | Object::Subnet(_)
@@ -390,7 +430,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        alarm::{AlarmId, ClearReason, Episode, Kind, System},
+        alarm::{AlarmId, ClearReason, Episode, Kind, Link, System},
         message,
         time::Time,
     };
@@ -443,6 +483,7 @@ mod tests {
                 text: text.to_owned(),
                 episode: None,
                 if_name: None,
+                other_if_name: None,
                 peer_group: None,
             },
         }
@@ -641,6 +682,36 @@ mod tests {
     }
 
     #[test]
+    fn trap_12_inst_14_the_two_ends_of_a_link_are_told_in_the_objects_for_them() {
+        let end = |system: &str, if_index| {
+            let system = System(system.parse().unwrap());
+            Interface { system, if_index }
+        };
+        let link = Link::new(end("2001:db8::7", 4_000_000_000), end("192.0.2.1", 3)).unwrap();
+        let mut event = raised(Object::Link(link), Kind::LinkUnstable, "text");
+        event.alarm.if_name = Some("eth3".to_owned());
+        event.alarm.other_if_name = Some("Gi0/7".to_owned());
+        let values = values(&event);
+        for (name, expected) in [
+            ("AlarmKind", "4"),
+            ("AlarmSeverity", "4"),
+            ("AlarmObject", "192.0.2.1 ifIndex 3 - 2001:db8::7 ifIndex 4000000000"),
+            ("AddressType", "1"),
+            ("Address", "c0000201"),
+            ("IfIndex", "3"),
+            ("IfName", "eth3"),
+            ("OtherAddressType", "2"),
+            ("OtherAddress", "20010db8000000000000000000000007"),
+            // An Integer32 holds no more.
+            ("OtherIfIndex", "2147483647"),
+            ("OtherIfName", "Gi0/7"),
+        ] {
+            let told = values.iter().find(|value| value.0 == name).unwrap();
+            assert_eq!(told.1, expected, "{name}");
+        }
+    }
+
+    #[test]
     fn trap_12_peer_2_peer_9_peer_15_alarms_of_peers_are_told_in_the_objects_for_them() {
         let v4 = Object::Peer([192, 0, 2, 7].into());
         let v6 = Object::Peer("2001:db8::7".parse().unwrap());
@@ -752,6 +823,7 @@ mod tests {
         let long = "ä".repeat(500);
         let mut event = raised(object, Kind::InterfaceUnstable, &text);
         event.alarm.if_name = Some(long.clone());
+        event.alarm.other_if_name = Some(long.clone());
         event.alarm.peer_group = Some(long.clone());
         event.alarm.episode = Some(Episode {
             traps: u64::MAX,
@@ -769,10 +841,12 @@ mod tests {
     fn the_longest_notification_fits_and_still_has_a_text() {
         let subnet = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127".parse().unwrap();
         let system = System("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap());
+        let end = |if_index| Interface { system, if_index };
         let long = "ä".repeat(500);
         for object in [
             Object::System(system),
             Object::Interface { system, if_index: 0x7fff_ffff },
+            Object::Link(Link::new(end(0x7fff_fffe), end(0x7fff_ffff)).unwrap()),
             Object::LocalInterface { interface: long.clone(), subnet },
             Object::Subnet(subnet),
             Object::Peer(system.0),

@@ -369,7 +369,7 @@ impl Driver {
         let now = Clock::now();
         let events = std::mem::take(&mut self.events);
         let records =
-            events.iter().filter_map(|event| self.agent.record_of(&event.alarm, now)).collect();
+            events.iter().flat_map(|event| self.agent.records_of(&event.alarm, now)).collect();
         Commit { events, records, as_of: self.moment(now), ..Commit::default() }
     }
 

@@ -159,6 +159,8 @@ metrics! {
     objects_unstable: IntGauge, "evenkeel_objects_unstable";
     /// Systems and interfaces that gave way as the table was full.
     objects_gave_way: IntCounter, "evenkeel_objects_gave_way_total";
+    /// Links that the configuration and topology files name.
+    links: IntGauge, "evenkeel_links";
     /// Unstable interfaces, each 1, the first 1000 of them.
     interface_unstable: IntGaugeVec, "evenkeel_interface_unstable", ["system", "if_index", "if_name"];
     /// Unstable systems, each 1, the first 1000 of them.
@@ -280,6 +282,7 @@ impl Inner {
         self.objects.set(signed(snapshot.objects as u64));
         self.objects_unstable.set(signed(snapshot.unstable));
         set(&self.objects_gave_way, snapshot.gave_way);
+        self.links.set(signed(snapshot.links as u64));
         self.interface_unstable.reset();
         self.system_unstable.reset();
         for unstable in snapshot.episodes.iter().take(UNSTABLE_SERIES) {

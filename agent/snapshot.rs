@@ -10,7 +10,7 @@ use std::{
 
 use evenkeel_core::{
     agent::Agent,
-    alarm::{Alarm, Episode, Kind, Object},
+    alarm::{Alarm, Episode, Kind, Link, Object},
     counters::{Counters, Rejected},
     flow::FlowState,
     plan::FlowKey,
@@ -48,6 +48,8 @@ pub struct Snapshot {
     pub gave_way: u64,
     /// How many are unstable.
     pub unstable: u64,
+    /// How many links are in force (INST-14).
+    pub links: usize,
     /// Some of them, those unstable longest first.
     pub episodes: Vec<UnstableObject>,
     /// The subnets.
@@ -100,6 +102,8 @@ pub struct UnstableObject {
     pub object: Object,
     /// What the device calls the interface.
     pub if_name: Option<String>,
+    /// The link that it is an end of.
+    pub link: Option<Link>,
     /// How long ago *first* was received.
     pub first: Duration,
     /// How long ago *last* was received.
@@ -157,11 +161,13 @@ impl Snapshot {
             objects: instability.objects(),
             gave_way: instability.gave_way(),
             unstable: instability.unstable(),
+            links: instability.links(),
             episodes: episodes
                 .into_iter()
                 .map(|view| UnstableObject {
                     object: view.object,
                     if_name: view.if_name.map(str::to_owned),
+                    link: view.link,
                     first: now.since(view.first),
                     last: now.since(view.last),
                     ends: view.ends.since(now),

@@ -38,6 +38,7 @@ impl Status {
                 &whole_seconds(Some(unstable.first_seconds_ago)),
                 &whole_seconds(Some(unstable.last_seconds_ago)),
                 &whole_seconds(Some(unstable.clears_in_seconds)),
+                &unstable.link.map(|link| link.to_string()).unwrap_or_default(),
             ])
         }));
         for subnet in &self.subnets {

@@ -18,7 +18,7 @@ mod watch;
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use evenkeel_core::{
-    alarm::{Alarm, Kind, Object, Severity},
+    alarm::{Alarm, Kind, Link, Object, Severity},
     flow::FlowState,
     standby::Part,
     subnets::{InterfaceView, SubnetView},
@@ -182,6 +182,9 @@ pub struct UnstableStatus {
     pub object_text: String,
     /// What the device calls the interface.
     pub if_name: Option<String>,
+    /// The link that it is an end of, whose alarm tells of it.
+    #[serde(default)]
+    pub link: Option<Link>,
     /// Counted traps from *first* to *last*.
     pub traps: u64,
     /// How long ago *first* was received, in seconds.
@@ -387,6 +390,7 @@ impl Status {
                     object_text: unstable.object.to_string(),
                     object: unstable.object.clone(),
                     if_name: unstable.if_name.clone(),
+                    link: unstable.link,
                     traps: unstable.episode.traps,
                     first_seconds_ago: unstable.first.as_secs_f64(),
                     last_seconds_ago: unstable.last.as_secs_f64(),

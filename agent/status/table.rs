@@ -209,6 +209,9 @@ impl UnstableStatus {
         if let Some(name) = &self.if_name {
             text.push(PLAIN, format_args!(" ({name})"));
         }
+        if let Some(link) = self.link {
+            text.push(PLAIN, format_args!(", an end of {link}"));
+        }
         let last = Age::of_seconds(self.last_seconds_ago);
         let clears = Age::of_seconds(self.clears_in_seconds);
         let traps = count(self.traps, "trap", "traps");

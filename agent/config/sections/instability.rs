@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use evenkeel_core::settings::{
-    Analysis, Group, GroupSettings, Instability, Match, Threshold, Window,
+    Analysis, Group, GroupSettings, Instability, Match, Threshold, Topology, Window,
 };
 
 use super::{Unique, name, traps::prefixes};
@@ -55,6 +55,7 @@ pub fn instability(mut table: Table<'_>) -> Instability {
         groups: groups.unwrap_or_else(|| vec![Group::exempt()]),
         otherwise,
         max_objects: max_objects.unwrap_or(Instability::DEFAULT_MAX_OBJECTS),
+        topology: Topology::default(),
     }
 }
 

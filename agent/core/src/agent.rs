@@ -10,6 +10,8 @@ mod intake;
 
 use std::{collections::VecDeque, time::Duration};
 
+use smallvec::SmallVec;
+
 use crate::{
     access::Engines,
     alarm::Alarm,
@@ -140,9 +142,9 @@ impl Agent {
         self.usm.take_removed()
     }
 
-    /// The record of the object that an alarm is about, to be kept together with the alarm.
-    pub fn record_of(&mut self, alarm: &Alarm, now: Time) -> Option<Record> {
-        self.instability.record_of(&alarm.object, now)
+    /// The records of what an alarm is about, to be kept together with the alarm: of a link, both ends'.
+    pub fn records_of(&mut self, alarm: &Alarm, now: Time) -> SmallVec<[Record; 2]> {
+        self.instability.records_of(&alarm.object, now)
     }
 
     /// Takes in one input.

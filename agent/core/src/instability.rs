@@ -1,26 +1,37 @@
 //! Link traps and restart traps in, instability found: the rules of `instability.md` put together.
 //!
-//! Three small machines meet here and don't know each other: the copies of a trap
-//! ([`copies`](crate::copies)), the stability of an object ([`stability`](crate::stability)), and
-//! whether an interface is down, which is one flag. What they say together is returned as
-//! [`Finding`]s, in the order in which it happened.
+//! Small machines meet here and don't know each other: the copies of a trap
+//! ([`copies`](crate::copies)), the stability of an object ([`stability`](crate::stability)), the links
+//! that join two interfaces ([`links`](crate::links)), and whether an interface is down, which is one
+//! flag. What they say together is returned as [`Finding`]s, in the order in which it happened.
+//!
+//! | an interface is | it is unstable | it is down |
+//! |---|---|---|
+//! | no end of a link | `interface_unstable` | `interface_down`, while it is not unstable (INST-13) |
+//! | an end of a link | `link_unstable`, of both ends (INST-14) | `interface_down`, while neither end is unstable |
+//!
+//! So an end that is stable is not told as down either while the other end is unstable: a linkDown of
+//! the one is the other's flapping, seen from the far side, and the alarm of the link says more.
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     net::IpAddr,
     time::Duration,
 };
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::{
-    alarm::{Alarm, ClearReason, Episode, Kind, Object, System},
+    alarm::{Alarm, ClearReason, Episode, Kind, Link, Object, System},
     copies::{Mark, Recent},
     finding::Finding,
     groups::GroupIndex,
+    links::{End, Links, Share},
     objects::{Entry, Objects, Slot},
-    settings::{Analysis, Instability as Settings, ObjectState},
+    settings::{Analysis, Instability as Settings, ObjectState, Topology},
     stability::{Stability, Unstable},
-    state::{Memory, Phase, Record, RecordKey},
+    state::{LinkShare, Memory, Phase, Record, RecordKey},
     text,
     time::Time,
     trap::{Trap, TrapEvent},
@@ -108,6 +119,8 @@ pub struct EpisodeView<'a> {
     pub object: Object,
     /// What the device calls the interface.
     pub if_name: Option<&'a str>,
+    /// The link that it is an end of, whose alarm tells of it.
+    pub link: Option<Link>,
     /// When *first* was received.
     pub first: Time,
     /// When *last* was received.
@@ -123,6 +136,8 @@ pub struct EpisodeView<'a> {
 pub struct Instability {
     settings: Settings,
     objects: Objects,
+    links: Links,
+    seed: u64,
     /// Deadlines of episodes, with the place and its episode number. They are too early when
     /// traps have come since, never too late, so a trap while unstable costs nothing here.
     deadlines: BinaryHeap<Reverse<(Time, Slot, u32)>>,
@@ -140,8 +155,10 @@ impl Instability {
         let mut objects = Objects::new(settings.max_objects, seed);
         objects.regroup(settings.groups.len());
         Instability {
+            links: Links::new(&settings.topology, seed),
             settings,
             objects,
+            seed,
             deadlines: BinaryHeap::new(),
             deaf: Duration::ZERO,
             waits: BTreeMap::new(),
@@ -155,7 +172,12 @@ impl Instability {
         self.objects.len()
     }
 
-    /// How many of them are unstable.
+    /// How many links are in force.
+    pub fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    /// How many systems and interfaces are unstable.
     pub const fn unstable(&self) -> u64 {
         self.unstable
     }
@@ -174,6 +196,7 @@ impl Instability {
             Some(EpisodeView {
                 object: entry.object(),
                 if_name: entry.if_name.as_deref(),
+                link: self.end(entry).map(|end| self.links.link(end)),
                 first: unstable.first,
                 last: unstable.last,
                 ends: unstable.deadline(analysis.window),
@@ -225,6 +248,7 @@ impl Instability {
         let outcome = if self.is_copy(slot, arc, trap, at) {
             Outcome::Copy
         } else {
+            self.settle(slot, at, found);
             match self.settings.analysis(self.objects.get(slot).group, false) {
                 Some(analysis) => self.count(slot, analysis, false, at, found),
                 None => Outcome::NotCounted,
@@ -254,9 +278,7 @@ impl Instability {
             return Judged { outcome: Outcome::Copy, object: Some(slot), unstable_before };
         }
         // An episode that was over before this trap ends with what the interface was then.
-        if let Some(analysis) = self.settings.analysis(self.objects.get(slot).group, true) {
-            self.settle(slot, analysis, at, found);
-        }
+        self.settle_ends(slot, at, found);
         let unstable_before = self.objects.get(slot).stability.is_unstable();
         self.describe(slot, trap);
         // INST-2: the first linkDown ends the counting of linkUps for good.
@@ -276,7 +298,7 @@ impl Instability {
             }
             Some(_) | None => Outcome::NotCounted,
         };
-        self.judge_link(slot, at, found);
+        self.judge_down(slot, at, found);
         self.objects.settled(slot);
         Judged { outcome, object: Some(slot), unstable_before }
     }
@@ -378,12 +400,13 @@ impl Instability {
     }
 
     /// INST-13: whether `interface_down` is raised or cleared by what the interface now is.
-    fn judge_link(&mut self, slot: Slot, at: Time, found: &mut Vec<Finding>) {
+    fn judge_down(&mut self, slot: Slot, at: Time, found: &mut Vec<Finding>) {
         let entry = self.objects.get(slot);
         if !entry.is_interface() {
             return;
         }
-        let (raise, reason) = if entry.stability.is_unstable() {
+        let link_unstable = self.end(entry).is_some_and(|end| self.links.is_unstable(end));
+        let (raise, reason) = if link_unstable || entry.stability.is_unstable() {
             (false, ClearReason::Superseded)
         } else if !self.settings.group(entry.group).interface_down {
             (false, ClearReason::TurnedOff)
@@ -393,12 +416,25 @@ impl Instability {
         if raise == entry.down_raised {
             return;
         }
-        found.push(finding(entry, Kind::InterfaceDown, (!raise).then_some(reason), None, at));
+        let detail = link_unstable.then(|| ITS_LINK.to_owned());
+        let down = finding(entry, Kind::InterfaceDown, (!raise).then_some(reason), None, at);
+        found.push(Finding { detail, ..down });
         self.objects.change(slot).down_raised = raise;
     }
 
-    /// Counts a trap. What it makes of the object is told after `interface_down` has given way to
-    /// it.
+    /// The same for both ends of a link, which has become unstable or stable.
+    fn judge_ends(&mut self, end: End, at: Time, found: &mut Vec<Finding>) {
+        for interface in self.links.link(end).ends() {
+            let Some(slot) = self.objects.find(interface.into()) else { continue };
+            // Whatever it has added to the alarm of the link is told, and kept no longer.
+            self.objects.change(slot);
+            self.judge_down(slot, at, found);
+            self.objects.settled(slot);
+        }
+    }
+
+    /// Counts a trap of an object whose episodes that were over have ended. What the trap makes of it is
+    /// told after `interface_down` has given way to it.
     fn count(
         &mut self,
         slot: Slot,
@@ -407,7 +443,6 @@ impl Instability {
         at: Time,
         found: &mut Vec<Finding>,
     ) -> Outcome {
-        self.settle(slot, analysis, at, found);
         let entry = self.objects.change(slot);
         // A trap ends the wait that a restart made longer: the deadline that was noted for it may
         // be later than the new one. Any other is earlier, and noted again when its time comes.
@@ -425,43 +460,87 @@ impl Instability {
         if let Some(unstable) = begun {
             self.unstable += 1;
             self.objects.get_mut(slot).suppressed = 0;
-            self.judge_link(slot, at, found);
-            let entry = self.objects.get(slot);
-            let episode = episode(&unstable, 0, analysis);
-            found.push(finding(entry, unstable_kind(entry), None, Some(episode), at));
+            self.tell_begun(slot, episode(&unstable, 0, analysis), at, found);
         }
         self.objects.counted(slot, at);
         Outcome::Counted
     }
 
-    /// Ends the episode of one object if it is over at `up_to`.
-    fn settle(
-        &mut self,
-        slot: Slot,
-        analysis: Analysis,
-        up_to: Time,
-        found: &mut Vec<Finding>,
-    ) -> bool {
-        if !self.objects.get(slot).stability.is_unstable() {
-            return false;
-        }
-        let entry = self.objects.get_mut(slot);
-        let Some((unstable, end)) = entry.stability.expire(up_to, analysis.window) else {
-            return false;
+    /// Tells of an episode that has begun. INST-14: an end of a link raises nothing of its own, and the
+    /// link is unstable already if its other end is.
+    fn tell_begun(&mut self, slot: Slot, episode: Episode, at: Time, found: &mut Vec<Finding>) {
+        let Some(end) = self.end(self.objects.get(slot)) else {
+            self.judge_down(slot, at, found);
+            let entry = self.objects.get(slot);
+            found.push(finding(entry, unstable_kind(entry), None, Some(episode), at));
+            return;
         };
-        let ended = Some(ClearReason::Ended);
-        self.unstable -= 1;
-        let entry = self.objects.change(slot);
-        let episode = episode(&unstable, std::mem::take(&mut entry.suppressed), analysis);
-        found.push(finding(entry, unstable_kind(entry), ended, Some(episode), end));
-        // INST-13: it is stable again, and its last link trap was linkDown.
-        self.judge_link(slot, end, found);
-        self.objects.settled(slot);
-        true
+        if self.links.begin(end) {
+            self.judge_ends(end, at, found);
+            found.push(self.link_begun(end, episode, at));
+        }
     }
 
-    /// Ends every episode whose stable time has gone by at `up_to` (INST-6). All traps received
-    /// before `up_to` must have been handed in.
+    /// Ends the episode of one object if it is over at `up_to`.
+    fn settle(&mut self, slot: Slot, up_to: Time, found: &mut Vec<Finding>) {
+        let entry = self.objects.get(slot);
+        if !entry.stability.is_unstable() {
+            return;
+        }
+        let analysis = self.settings.analysis(entry.group, entry.is_interface());
+        let Some(analysis) = analysis else { return };
+        let entry = self.objects.get_mut(slot);
+        let Some((unstable, end)) = entry.stability.expire(up_to, analysis.window) else { return };
+        self.unstable -= 1;
+        let entry = self.objects.change(slot);
+        let numbers = share(&unstable, std::mem::take(&mut entry.suppressed));
+        let ended = Some(ClearReason::Ended);
+        match end_of(&self.links, entry) {
+            None => {
+                let kind = unstable_kind(entry);
+                let episode = over(numbers, &unstable, analysis);
+                found.push(finding(entry, kind, ended, Some(episode), end));
+                // INST-13: it is stable again, and its last link trap was linkDown.
+                self.judge_down(slot, end, found);
+            }
+            // INST-14: it is cleared when both are stable.
+            Some(place) => {
+                if let Some(all) = self.links.finish(place, numbers) {
+                    let (kind, link) = self.link_alarm(place);
+                    let episode = over(all, &unstable, analysis);
+                    found.push(self.finding_of(kind, link, ended, Some(episode), end));
+                    self.judge_ends(place, end, found);
+                }
+            }
+        }
+        self.objects.settled(slot);
+    }
+
+    /// The same for an interface and, if it is an end of a link, for the interface at the other end:
+    /// both tell of one alarm, so what was over first is told first.
+    fn settle_ends(&mut self, slot: Slot, up_to: Time, found: &mut Vec<Finding>) {
+        let Some(end) = self.end(self.objects.get(slot)) else {
+            return self.settle(slot, up_to, found);
+        };
+        if !self.links.is_unstable(end) {
+            return;
+        }
+        let other = self.objects.find(self.links.other(end).into());
+        let mut ends: SmallVec<[Slot; 2]> = other.into_iter().chain([slot]).collect();
+        ends.sort_by_key(|&slot| (self.deadline(slot), slot));
+        ends.into_iter().for_each(|slot| self.settle(slot, up_to, found));
+    }
+
+    /// When an object is stable again, if it is unstable.
+    fn deadline(&self, slot: Slot) -> Option<Time> {
+        let entry = self.objects.get(slot);
+        let Stability::Unstable(unstable) = entry.stability else { return None };
+        let analysis = self.settings.analysis(entry.group, entry.is_interface())?;
+        Some(unstable.deadline(analysis.window))
+    }
+
+    /// Ends every episode whose stable time has gone by at `up_to` (INST-6), in the order of their ends.
+    /// All traps received before `up_to` must have been handed in.
     pub fn expire(&mut self, up_to: Time, found: &mut Vec<Finding>) {
         // What comes from now on was not received by an earlier run.
         self.waits.clear();
@@ -471,79 +550,210 @@ impl Instability {
                 break;
             }
             self.deadlines.pop();
-            let entry = self.objects.get(slot);
-            let Stability::Unstable(unstable) = entry.stability else { continue };
-            if entry.episode != episode {
+            if self.objects.get(slot).episode != episode {
                 continue;
             }
-            let Some(analysis) = self.settings.analysis(entry.group, entry.is_interface()) else {
-                continue;
-            };
-            if !self.settle(slot, analysis, up_to, found) {
+            match self.deadline(slot) {
+                None => {}
                 // Traps have come since this deadline was noted.
-                let deadline = unstable.deadline(analysis.window);
-                self.deadlines.push(Reverse((deadline, slot, episode)));
+                Some(later) if later > at => self.deadlines.push(Reverse((later, slot, episode))),
+                Some(_) => self.settle(slot, up_to, found),
             }
         }
+    }
+
+    /// That a link has become unstable by one of its ends.
+    fn link_begun(&self, end: End, episode: Episode, at: Time) -> Finding {
+        let (kind, link) = self.link_alarm(end);
+        let detail = Some(self.links.interface(end).to_string());
+        let begun = self.finding_of(kind, link, None, Some(episode), at);
+        Finding { detail, ..begun }
+    }
+
+    /// A finding about whatever alarms of instability may be about, whether it is in memory or not.
+    fn finding_of(
+        &self,
+        kind: Kind,
+        object: Object,
+        cleared: Option<ClearReason>,
+        episode: Option<Episode>,
+        at: Time,
+    ) -> Finding {
+        let mut names = keys_of(&object).into_iter().map(|key| {
+            let slot = self.objects.find(key)?;
+            self.objects.get(slot).if_name.as_deref().map(str::to_owned)
+        });
+        let (if_name, other_if_name) = (names.next().flatten(), names.next().flatten());
+        let (peer_group, detail) = (None, None);
+        Finding { at, kind, object, cleared, episode, if_name, other_if_name, peer_group, detail }
     }
 
     /// Puts new settings in force for traps received from `now` on (INST-15). An episode under
-    /// way goes on with the new window; what is turned off is cleared (INST-11).
+    /// way goes on with the new window; what is turned off is cleared (INST-11); what has become an end
+    /// of a link, or is one no more, is told of as what it is now (INST-14).
     pub fn reload(&mut self, settings: Settings, now: Time, found: &mut Vec<Finding>) {
+        let slots: Vec<Slot> = self.objects.slots().collect();
+        let unstable = slots.iter().filter(|&&slot| self.objects.get(slot).stability.is_unstable());
+        let raised = unstable.map(|&slot| self.alarm_of(slot)).collect();
+        let links = Links::new(&settings.topology, self.seed);
+        let links = std::mem::replace(&mut self.links, links);
         let before = std::mem::replace(&mut self.settings, settings);
         self.objects.set_max(self.settings.max_objects);
-        let slots: Vec<Slot> = self.objects.slots().collect();
         for &slot in &slots {
             let entry = self.objects.get(slot);
             let group = self.group_after_reload(entry, before.group_name(entry.group));
-            self.objects.get_mut(slot).group = group;
+            let is_end = self.links.end_of(entry.key).is_some();
+            let entry = self.objects.get_mut(slot);
+            entry.group = group;
+            entry.is_end = is_end;
         }
         self.objects.regroup(self.settings.groups.len());
-        self.put_in_force(&slots, now, found);
+        let before = Before { raised, links, left_out: BTreeSet::new() };
+        self.put_in_force(&slots, &before, now, found);
     }
 
-    /// Holds every object to the settings of its group.
-    fn put_in_force(&mut self, slots: &[Slot], now: Time, found: &mut Vec<Finding>) {
+    /// The end of a link that an object is, if it is one.
+    fn end(&self, entry: &Entry) -> Option<End> {
+        end_of(&self.links, entry)
+    }
+
+    /// The alarm that tells of an unstable object: its own, or that of its link (INST-14).
+    fn alarm_of(&self, slot: Slot) -> (Kind, Object) {
+        let entry = self.objects.get(slot);
+        match self.end(entry) {
+            None => (unstable_kind(entry), entry.object()),
+            Some(end) => self.link_alarm(end),
+        }
+    }
+
+    fn link_alarm(&self, end: End) -> (Kind, Object) {
+        (Kind::LinkUnstable, Object::Link(self.links.link(end)))
+    }
+
+    /// Holds every object to the settings of its group, and the alarms to what is unstable by that.
+    fn put_in_force(
+        &mut self,
+        slots: &[Slot],
+        before: &Before,
+        now: Time,
+        found: &mut Vec<Finding>,
+    ) {
         self.deadlines.clear();
+        // The alarms that there must be, each with an object that is unstable.
+        let mut wanted: BTreeMap<(Kind, Object), Slot> = BTreeMap::new();
+        let mut turned_off: BTreeMap<RecordKey, Share> = BTreeMap::new();
         for &slot in slots {
             let entry = self.objects.get_mut(slot);
             let (interface, number) = (entry.is_interface(), entry.episode);
+            let end = end_of(&self.links, entry);
             match (self.settings.analysis(entry.group, interface), &mut entry.stability) {
                 (Some(analysis), Stability::Unstable(unstable)) => {
                     // A shorter window may end it at once, but not before now.
                     unstable.wait_until(now, analysis.window);
                     let deadline = unstable.deadline(analysis.window);
                     self.deadlines.push(Reverse((deadline, slot, number)));
+                    if let Some(end) = end {
+                        self.links.begin(end);
+                    }
+                    wanted.entry(self.alarm_of(slot)).or_insert(slot);
                 }
                 (Some(_), Stability::Idle | Stability::Counting(_)) => {}
-                (None, _) => {
-                    let off = self.objects.get_mut(slot).stability.turn_off();
-                    if let Some(unstable) = off {
+                (None, stability) => {
+                    if let Some(unstable) = stability.turn_off() {
                         self.unstable -= 1;
                         let entry = self.objects.change(slot);
                         let suppressed = std::mem::take(&mut entry.suppressed);
-                        let mut cleared = finding(
-                            entry,
-                            unstable_kind(entry),
-                            Some(ClearReason::TurnedOff),
-                            None,
-                            now,
-                        );
-                        cleared.episode = Some(Episode {
-                            traps: unstable.traps,
-                            window: Duration::ZERO,
-                            threshold: 0,
-                            unstable_time: unstable.unstable_time(),
-                            stable_time: Duration::ZERO,
-                            suppressed: suppressed.into(),
-                        });
-                        found.push(cleared);
+                        turned_off.insert(entry.key, share(&unstable, suppressed));
                     }
                 }
             }
-            self.judge_link(slot, now, found);
+        }
+        self.links.take_over(&before.links);
+        for (&key, &share) in &turned_off {
+            // The alarm of the link goes on for the other end, and its clear will tell this.
+            if let Some(end) = self.links.end_of(key)
+                && self.links.is_unstable(end)
+                && before.raised.contains(&self.link_alarm(end))
+            {
+                self.links.add(end, share);
+            }
+        }
+        for (kind, object) in before.raised.iter().filter(|alarm| !wanted.contains_key(alarm)) {
+            found.push(self.no_more(*kind, object, before, &turned_off, now));
+        }
+        for &slot in slots {
+            self.judge_down(slot, now, found);
             self.objects.settled(slot);
         }
+        for (_, slot) in wanted.into_iter().filter(|(alarm, _)| !before.raised.contains(alarm)) {
+            found.extend(self.now_raised(slot, now));
+        }
+    }
+
+    /// The clear of an alarm that there must no longer be, with what its episodes came to. Should another
+    /// alarm tell of the rest, what was held back so far is told here, and not again.
+    fn no_more(
+        &mut self,
+        kind: Kind,
+        object: &Object,
+        before: &Before,
+        turned_off: &BTreeMap<RecordKey, Share>,
+        now: Time,
+    ) -> Finding {
+        let keys = keys_of(object);
+        let mut all = None;
+        let mut goes_on = false;
+        for &key in &keys {
+            let past = before.links.end_of(key).and_then(|end| before.links.share(end));
+            let current = self.objects.find(key).and_then(|slot| {
+                let entry = self.objects.change(slot);
+                let Stability::Unstable(unstable) = entry.stability else { return None };
+                goes_on = true;
+                Some(share(&unstable, std::mem::take(&mut entry.suppressed)))
+            });
+            for part in [past, current, turned_off.get(&key).copied()] {
+                all = Share::sum(all, part);
+            }
+        }
+        let reason = if self.is_no_link(object) {
+            ClearReason::Removed
+        } else if keys.iter().any(|key| before.left_out.contains(key)) {
+            ClearReason::GaveWay
+        } else if goes_on {
+            // It is an end of a link now.
+            ClearReason::Superseded
+        } else {
+            ClearReason::TurnedOff
+        };
+        // No quiet has ended it, and no window holds for it any more.
+        let episode = all.map(|all| Episode {
+            traps: all.traps,
+            window: Duration::ZERO,
+            threshold: 0,
+            unstable_time: all.last.since(all.first),
+            stable_time: Duration::ZERO,
+            suppressed: all.suppressed,
+        });
+        let detail = goes_on.then(|| ITS_LINK.to_owned());
+        let clear = self.finding_of(kind, object.clone(), Some(reason), episode, now);
+        Finding { detail, ..clear }
+    }
+
+    /// Whether it is a link that the topology does not have.
+    fn is_no_link(&self, object: &Object) -> bool {
+        matches!(object, Object::Link(link) if !self.links.contains(*link))
+    }
+
+    /// The raise of the alarm that tells of an unstable object, which another one told of before.
+    fn now_raised(&self, slot: Slot, now: Time) -> Option<Finding> {
+        let entry = self.objects.get(slot);
+        let Stability::Unstable(unstable) = &entry.stability else { return None };
+        let analysis = self.settings.analysis(entry.group, entry.is_interface())?;
+        let numbers = episode(unstable, 0, analysis);
+        Some(match self.end(entry) {
+            None => finding(entry, unstable_kind(entry), None, Some(numbers), now),
+            Some(end) => self.link_begun(end, numbers, now),
+        })
     }
 
     fn group_after_reload(&self, entry: &Entry, name: Option<&str>) -> GroupIndex {
@@ -589,7 +799,10 @@ impl Instability {
         self.make_room(1, Some(system), now, found)?;
         let address = self.objects.get(system).key.system.0;
         let group = self.settings.group_of_interface(address, if_index, trap);
-        Some(self.objects.add_interface(system, if_index, group, now))
+        let slot = self.objects.add_interface(system, if_index, group, now);
+        let is_end = self.links.end_of(RecordKey { system: System(address), if_index }).is_some();
+        self.objects.get_mut(slot).is_end = is_end;
+        Some(slot)
     }
 
     fn make_room(
@@ -649,23 +862,12 @@ impl Instability {
         (slots.into_iter().map(|slot| self.record(slot, now)).collect(), removed)
     }
 
-    /// The record of one object, if it is in memory.
-    pub fn record_of(&mut self, object: &Object, now: Time) -> Option<Record> {
-        let key = match *object {
-            Object::System(system) => RecordKey { system, if_index: 0 },
-            Object::Interface { system, if_index } => RecordKey { system, if_index },
-            Object::Link(_)
-            | Object::LocalInterface { .. }
-            | Object::OwnInterface(_)
-            | Object::Subnet(_)
-            | Object::Peer(_)
-            | Object::PeerMonitor
-            | Object::NotificationTarget(_)
-            | Object::Agent => return None,
-        };
-        let slot = self.objects.find(key)?;
-        self.objects.keep(slot);
-        Some(self.record(slot, now))
+    /// The records of the objects that an alarm's object is, or joins, as far as they are in memory.
+    pub fn records_of(&mut self, object: &Object, now: Time) -> SmallVec<[Record; 2]> {
+        let slots = keys_of(object).into_iter().filter_map(|key| self.objects.find(key));
+        let slots: SmallVec<[Slot; 2]> = slots.collect();
+        slots.iter().for_each(|&slot| self.objects.keep(slot));
+        slots.into_iter().map(|slot| self.record(slot, now)).collect()
     }
 
     fn record(&self, slot: Slot, now: Time) -> Record {
@@ -691,6 +893,14 @@ impl Instability {
                 group: self.settings.group_name(entry.group).map(str::to_owned),
                 spooled: entry.spooled,
                 suppressed: entry.suppressed.into(),
+                link_share: self.end(entry).and_then(|end| self.links.share(end)).map(|share| {
+                    LinkShare {
+                        first: now.since(share.first),
+                        last: now.since(share.last),
+                        traps: share.traps,
+                        suppressed: share.suppressed,
+                    }
+                }),
             },
         }
     }
@@ -710,19 +920,26 @@ impl Instability {
         let mut records: BTreeMap<RecordKey, Record> =
             records.into_iter().map(|record| (record.key, record)).collect();
         // An alarm whose record is missing, or older than the alarm, is taken for an episode that
-        // began and ended just now: its full window is waited for.
+        // began and ended just now: its full window is waited for. Of a link, both ends have had one.
         for (kind, object) in raised.keys() {
-            let Some(key) = key_of(object) else { continue };
-            let record = records.entry(key).or_insert_with(|| {
-                let memory = Memory { down: *kind == Kind::InterfaceDown, ..Memory::default() };
-                Record { key, age: Duration::ZERO, memory }
-            });
-            let unstable = matches!(kind, Kind::SystemUnstable | Kind::InterfaceUnstable);
-            if unstable && !matches!(record.memory.phase, Phase::Unstable { .. }) {
-                let zero = Duration::ZERO;
-                record.age = zero;
-                record.memory.phase =
-                    Phase::Unstable { first: zero, last: zero, traps: 0, deaf: zero };
+            if self.is_no_link(object) {
+                continue;
+            }
+            let keys = keys_of(object);
+            let is_unstable =
+                |record: &Record| matches!(record.memory.phase, Phase::Unstable { .. });
+            let known = keys.iter().any(|key| records.get(key).is_some_and(is_unstable));
+            for key in keys {
+                let record = records.entry(key).or_insert_with(|| {
+                    let memory = Memory { down: *kind == Kind::InterfaceDown, ..Memory::default() };
+                    Record { key, age: Duration::ZERO, memory }
+                });
+                if kind.is_instability() && !known {
+                    let zero = Duration::ZERO;
+                    record.age = zero;
+                    record.memory.phase =
+                        Phase::Unstable { first: zero, last: zero, traps: 0, deaf: zero };
+                }
             }
         }
         let mut records: Vec<Record> = records.into_values().collect();
@@ -736,33 +953,31 @@ impl Instability {
             };
             (rank, record.key)
         });
-        let (mut slots, mut left_out) = (Vec::new(), 0);
+        let mut before = Before::of(raised, self.seed);
+        let mut slots = Vec::new();
         for record in &records {
+            if let Some(end) = before.links.end_of(record.key)
+                && let Some(LinkShare { first, last, traps, suppressed }) = record.memory.link_share
+            {
+                let [first, last] = [first, last].map(|age| now - age.saturating_add(record.age));
+                before.links.add(end, Share { first, last, traps, suppressed });
+            }
             if let Some(slot) = self.put_back(record, deaf, now) {
                 slots.push(slot);
                 continue;
             }
-            left_out += 1;
-            // Nobody is left to clear its alarms.
-            for (kind, object) in raised.keys().filter(|key| key_of(&key.1) == Some(record.key)) {
-                found.push(Finding::clear(*kind, object.clone(), ClearReason::GaveWay, now));
+            before.left_out.insert(record.key);
+            // Nobody is left to clear what it had raised.
+            let down = (Kind::InterfaceDown, record.key.object());
+            if raised.contains_key(&down) {
+                found.push(Finding::clear(down.0, down.1, ClearReason::GaveWay, now));
             }
         }
         for &slot in &slots {
-            let entry = self.objects.get(slot);
-            let (object, kind) = (entry.object(), unstable_kind(entry));
-            let is_raised = |kind| raised.contains_key(&(kind, object.clone()));
-            let down_raised = entry.is_interface() && is_raised(Kind::InterfaceDown);
-            if let (Stability::Unstable(unstable), false) = (&entry.stability, is_raised(kind)) {
-                let analysis = self.settings.analysis(entry.group, entry.is_interface());
-                if let Some(analysis) = analysis {
-                    let episode = episode(unstable, entry.suppressed, analysis);
-                    found.push(finding(entry, kind, None, Some(episode), now));
-                }
-            }
-            self.objects.get_mut(slot).down_raised = down_raised;
+            let down = (Kind::InterfaceDown, self.objects.get(slot).object());
+            self.objects.get_mut(slot).down_raised = raised.contains_key(&down);
         }
-        self.put_in_force(&slots, now, found);
+        self.put_in_force(&slots, &before, now, found);
         self.deaf = deaf;
         let memory: BTreeMap<RecordKey, &Memory> =
             records.iter().map(|record| (record.key, &record.memory)).collect();
@@ -778,7 +993,7 @@ impl Instability {
         }
         // INST-16: they give way in the order in which they fell silent.
         self.objects.regroup(self.settings.groups.len());
-        left_out
+        before.left_out.len()
     }
 
     fn put_back(&mut self, record: &Record, deaf: Duration, now: Time) -> Option<Slot> {
@@ -833,26 +1048,75 @@ fn latest_trap(memory: &Memory) -> Option<Duration> {
     counted.into_iter().chain(memory.recent.iter().map(|seen| seen.age)).min()
 }
 
-/// The record of the object that an alarm is about, if it is a system or interface.
-const fn key_of(object: &Object) -> Option<RecordKey> {
+/// The records of what an alarm is about: of a system, of an interface, or of both ends of a link.
+fn keys_of(object: &Object) -> SmallVec<[RecordKey; 2]> {
     match *object {
-        Object::System(system) => Some(RecordKey { system, if_index: 0 }),
-        Object::Interface { system, if_index } => Some(RecordKey { system, if_index }),
+        Object::System(system) => smallvec![RecordKey { system, if_index: 0 }],
+        Object::Interface { system, if_index } => smallvec![RecordKey { system, if_index }],
+        Object::Link(link) => link.ends().into_iter().map(RecordKey::from).collect(),
         Object::LocalInterface { .. }
         | Object::OwnInterface(_)
-        | Object::Link(_)
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
-        | Object::Agent => None,
+        | Object::Agent => smallvec![],
     }
 }
+
+/// The end of a link that an object is, if it is one.
+fn end_of(links: &Links, entry: &Entry) -> Option<End> {
+    if entry.is_end { links.end_of(entry.key) } else { None }
+}
+
+/// How alarms of instability stood before other settings, or another run, came into force.
+struct Before {
+    /// Those that were active.
+    raised: BTreeSet<(Kind, Object)>,
+    /// The links of those days, with what they kept.
+    links: Links,
+    /// The records that found no room.
+    left_out: BTreeSet<RecordKey>,
+}
+
+impl Before {
+    /// As an earlier run left them.
+    fn of(raised: &BTreeMap<(Kind, Object), Alarm>, seed: u64) -> Before {
+        let raised: BTreeSet<(Kind, Object)> =
+            raised.keys().filter(|(kind, _)| kind.is_instability()).cloned().collect();
+        let links = raised.iter().filter_map(|(_, object)| {
+            if let Object::Link(link) = object { Some(*link) } else { None }
+        });
+        // Alarms of two links with one end are none of ours; what was kept for them is forgotten.
+        let topology = Topology::new(links.collect()).unwrap_or_default();
+        Before { raised, links: Links::new(&topology, seed), left_out: BTreeSet::new() }
+    }
+}
+
+/// Why `interface_down` or `interface_unstable` gives way at an end of a link.
+const ITS_LINK: &str = "its link is unstable";
 
 const fn unstable_kind(entry: &Entry) -> Kind {
     if entry.is_interface() { Kind::InterfaceUnstable } else { Kind::SystemUnstable }
 }
 
+/// What an episode adds, of which so many traps were not forwarded.
+fn share(unstable: &Unstable, suppressed: u32) -> Share {
+    let Unstable { first, last, traps, .. } = *unstable;
+    Share { first, last, traps, suppressed: suppressed.into() }
+}
+
+/// The numbers of episodes that are over, of which this one was over last.
+fn over(all: Share, unstable: &Unstable, analysis: Analysis) -> Episode {
+    Episode {
+        traps: all.traps,
+        unstable_time: all.last.since(all.first),
+        suppressed: all.suppressed,
+        ..episode(unstable, 0, analysis)
+    }
+}
+
+/// The numbers of an episode under way.
 fn episode(unstable: &Unstable, suppressed: u32, analysis: Analysis) -> Episode {
     Episode {
         traps: unstable.traps,

@@ -22,6 +22,7 @@ pub mod groups;
 pub mod input;
 pub mod instability;
 pub mod limits;
+pub mod links;
 pub mod message;
 pub mod mib;
 pub mod notification;

@@ -55,6 +55,8 @@ pub struct Entry {
     pub down: bool,
     /// `interface_down` is raised.
     pub down_raised: bool,
+    /// An interface that is an end of a link (INST-14).
+    pub is_end: bool,
     /// The place waits in [`Objects::changed`], whoever is at it.
     changed: bool,
     /// A copy of it was handed out, which must be told when it gives way.
@@ -89,11 +91,7 @@ impl Entry {
 
     /// What an alarm names it.
     pub const fn object(&self) -> Object {
-        let RecordKey { system, if_index } = self.key;
-        match if_index {
-            0 => Object::System(system),
-            if_index => Object::Interface { system, if_index },
-        }
+        self.key.object()
     }
 }
 
@@ -500,6 +498,7 @@ impl Entry {
             sends_link_down: false,
             down: false,
             down_raised: false,
+            is_end: false,
             if_name: None,
             episode: 0,
             counted_at: Time::ZERO,

@@ -8,7 +8,10 @@ use std::{fmt, net::IpAddr, num::NonZeroU8, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::usm::{KnownEngine, User};
+use crate::{
+    alarm::{Interface, Link},
+    usm::{KnownEngine, User},
+};
 
 /// Everything that a reload can change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -294,6 +297,8 @@ pub struct Instability {
     pub otherwise: GroupSettings,
     /// How many systems and interfaces are kept in memory at most (INST-16).
     pub max_objects: u32,
+    /// Which interfaces are the two ends of one link (INST-14).
+    pub topology: Topology,
 }
 
 impl Instability {
@@ -308,7 +313,55 @@ impl Default for Instability {
             groups: vec![Group::exempt()],
             otherwise: GroupSettings::default(),
             max_objects: Instability::DEFAULT_MAX_OBJECTS,
+            topology: Topology::default(),
         }
+    }
+}
+
+/// Links that join two interfaces each (INST-14), in order. An interface is an end of one of them at
+/// most.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<Link>", try_from = "Vec<Link>")]
+pub struct Topology(Vec<Link>);
+
+impl Topology {
+    /// How many links may be configured: twice what was asked for in the largest networks. Each takes
+    /// some 250 octets.
+    pub const MOST_LINKS: usize = 200_000;
+
+    /// These links; one that is named twice is one.
+    ///
+    /// # Errors
+    ///
+    /// An interface that would be an end of two links.
+    pub fn new(mut links: Vec<Link>) -> Result<Topology, Interface> {
+        links.sort_unstable();
+        links.dedup();
+        let mut ends: Vec<Interface> = links.iter().flat_map(Link::ends).collect();
+        ends.sort_unstable();
+        match ends.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(pair[0]),
+            None => Ok(Topology(links)),
+        }
+    }
+
+    /// The links.
+    pub fn links(&self) -> &[Link] {
+        &self.0
+    }
+}
+
+impl From<Topology> for Vec<Link> {
+    fn from(topology: Topology) -> Vec<Link> {
+        topology.0
+    }
+}
+
+impl TryFrom<Vec<Link>> for Topology {
+    type Error = &'static str;
+
+    fn try_from(links: Vec<Link>) -> Result<Topology, &'static str> {
+        Topology::new(links).map_err(|_| "an interface is an end of one link at most")
     }
 }
 
@@ -505,6 +558,19 @@ mod tests {
         assert!(Threshold::new(1).is_none());
         assert!(Threshold::new(2).is_some());
         assert!(Threshold::new(1001).is_none());
+    }
+
+    #[test]
+    fn inst_14_an_interface_is_an_end_of_one_link_at_most() {
+        let end = |system: u8, if_index| {
+            let system = crate::alarm::System(IpAddr::from([10, 0, 0, system]));
+            Interface { system, if_index }
+        };
+        let link = |one, other| Link::new(one, other).unwrap();
+        let (a, b, c) = (end(1, 3), end(2, 7), end(3, 1));
+        let once = Topology::new(vec![link(a, b)]).unwrap();
+        assert_eq!(Topology::new(vec![link(a, b), link(b, a)]), Ok(once), "one link, named twice");
+        assert_eq!(Topology::new(vec![link(c, b), link(a, b)]), Err(b));
     }
 
     #[test]

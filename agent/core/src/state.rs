@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    alarm::{Alarm, System},
+    alarm::{Alarm, Interface, Object, System},
     settings::Interfaces,
     standby::Place,
     usm::EngineRecord,
@@ -53,6 +53,23 @@ pub struct RecordKey {
     pub if_index: u32,
 }
 
+impl From<Interface> for RecordKey {
+    fn from(Interface { system, if_index }: Interface) -> RecordKey {
+        RecordKey { system, if_index }
+    }
+}
+
+impl RecordKey {
+    /// What an alarm names it.
+    pub const fn object(self) -> Object {
+        let RecordKey { system, if_index } = self;
+        match if_index {
+            0 => Object::System(system),
+            if_index => Object::Interface { system, if_index },
+        }
+    }
+}
+
 /// What is remembered of one system or interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -84,6 +101,23 @@ pub struct Memory {
     pub spooled: u64,
     /// Its traps that were not forwarded, as it was unstable already (TRAP-8).
     #[serde(default)]
+    pub suppressed: u64,
+    /// What its episodes that are over add to the alarm of the link that it is an end of, while that
+    /// is active (INST-14).
+    #[serde(default)]
+    pub link_share: Option<LinkShare>,
+}
+
+/// What episodes that are over add to the numbers of an alarm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkShare {
+    /// How long ago the oldest of their traps was received.
+    pub first: Duration,
+    /// How long ago the latest was received.
+    pub last: Duration,
+    /// Counted traps.
+    pub traps: u64,
+    /// Traps that were not forwarded (TRAP-8).
     pub suppressed: u64,
 }
 

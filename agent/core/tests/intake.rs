@@ -366,7 +366,7 @@ impl Recorded {
         let events: Vec<AlarmEvent> =
             alarms(&std::mem::take(&mut self.sim.events)).into_iter().cloned().collect();
         let agent = &mut self.sim.agent;
-        let records = events.iter().filter_map(|event| agent.record_of(&event.alarm, at)).collect();
+        let records = events.iter().flat_map(|event| agent.records_of(&event.alarm, at)).collect();
         self.told.extend(events.iter().cloned());
         self.commits.push(Commit { at, events, records });
     }

@@ -390,7 +390,7 @@ proptest! {
         restart_at in 0..150usize,
     ) {
         let otherwise = GroupSettings { interface_down, ..GroupSettings::default() };
-        let instability = Instability { groups: vec![], otherwise, max_objects: max };
+        let instability = Instability { groups: vec![], otherwise, max_objects: max, ..Instability::default() };
         let mut sim = Sim::new(Settings { instability, ..open_settings() });
         let mut now = at(0);
         for (serial, (gap, system, if_index)) in traps.into_iter().enumerate() {
@@ -535,10 +535,20 @@ proptest! {
                 .map(|(key, alarm)| (key.clone(), (alarm.id, alarm.raised_at.0)))
                 .collect();
             prop_assert_eq!(&told, &active);
-            let unstable = active.keys().filter(|(kind, _)| {
-                matches!(kind, Kind::SystemUnstable | Kind::InterfaceUnstable)
-            });
-            prop_assert_eq!(unstable.count() as u64, world.agent.instability().unstable());
+            // INST-14: what is unstable is told of by its own alarm or by that of its link, and nothing
+            // else is.
+            let episodes = world.agent.instability().episodes();
+            let unstable: Vec<(Kind, Object)> = episodes
+                .map(|view| match (view.link, view.object) {
+                    (Some(link), _) => (Kind::LinkUnstable, Object::Link(link)),
+                    (None, system @ Object::System(_)) => (Kind::SystemUnstable, system),
+                    (None, interface) => (Kind::InterfaceUnstable, interface),
+                })
+                .collect();
+            prop_assert_eq!(unstable.len() as u64, world.agent.instability().unstable());
+            let unstable: BTreeSet<(Kind, Object)> = unstable.into_iter().collect();
+            let told = active.keys().filter(|(kind, _)| kind.is_instability());
+            prop_assert_eq!(told.cloned().collect::<BTreeSet<_>>(), unstable);
         }
     }
 }
@@ -548,7 +558,12 @@ proptest! {
 #[test]
 fn a_flood_tells_those_who_keep_copies_nothing_of_what_they_never_had_inst_16() {
     let group = GroupSettings { interface_down: false, ..GroupSettings::default() };
-    let instability = Instability { groups: vec![], otherwise: group, max_objects: 100 };
+    let instability = Instability {
+        groups: vec![],
+        otherwise: group,
+        max_objects: 100,
+        ..Instability::default()
+    };
     let mut sim = Sim::new(Settings { instability, ..open_settings() });
     let flood = |sim: &mut Sim, first: u32| {
         for nth in first..first + 10_000 {
@@ -569,7 +584,8 @@ fn a_flood_tells_those_who_keep_copies_nothing_of_what_they_never_had_inst_16() 
 #[test]
 fn a_copy_of_what_went_twice_is_told_to_be_gone_inst_16() {
     let group = GroupSettings { interface_down: false, ..GroupSettings::default() };
-    let instability = Instability { groups: vec![], otherwise: group, max_objects: 2 };
+    let instability =
+        Instability { groups: vec![], otherwise: group, max_objects: 2, ..Instability::default() };
     let mut sim = Sim::new(Settings { instability, ..open_settings() });
     let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
     let mut secs = 0;

@@ -17,13 +17,13 @@ use crate::common::{
     timeline::check,
 };
 
-fn analysis(window: u64, threshold: u16) -> Option<Analysis> {
+pub fn analysis(window: u64, threshold: u16) -> Option<Analysis> {
     let window = Window::new(Duration::from_secs(window))?;
     Some(Analysis { window, threshold: Threshold::new(threshold)? })
 }
 
 /// Interfaces by this window and threshold, without groups and without `interface_down`.
-fn only_unstable(window: u64, threshold: u16) -> Settings {
+pub fn only_unstable(window: u64, threshold: u16) -> Settings {
     let otherwise = GroupSettings {
         interfaces: analysis(window, threshold),
         systems: Some(Analysis::SYSTEMS),

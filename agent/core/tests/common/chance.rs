@@ -5,13 +5,14 @@ use std::{net::IpAddr, time::Duration};
 
 use evenkeel_core::{
     agent::Agent,
+    alarm::{Interface, Link, System},
     input::{
         Answer, Datagram, Door, Ear, Echo, Event, Host, HostInterface, Input, Reply, SendFailed,
         Taken, Verdict,
     },
     settings::{
         Analysis, DuringUnstable, ForwardRule, ForwardTarget, Group, GroupSettings, Match,
-        ObjectState, Polled, Require, Settings, Subnet, Threshold, Window,
+        ObjectState, Polled, Require, Settings, Subnet, Threshold, Topology, Window,
     },
     state::State,
     time::Time,
@@ -50,7 +51,7 @@ pub enum Op {
     /// The host's addresses by bits.
     Host(u16),
     /// Settings by bits.
-    Settings(u16),
+    Settings(u32),
     /// The wall clock was set.
     WallClock(i64),
     /// Stopped and begun again after this many milliseconds.
@@ -79,7 +80,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => (any::<u8>(), any::<u16>(), any::<u16>()).prop_map(|(a, b, c)| Op::StrayReply(a, b, c)),
         1 => (0..12usize, any::<bool>()).prop_map(|(a, b)| Op::SendFailed(a, b)),
         2 => any::<u16>().prop_map(Op::Host),
-        1 => any::<u16>().prop_map(Op::Settings),
+        1 => (0..1u32 << 19).prop_map(Op::Settings),
         1 => any::<i64>().prop_map(Op::WallClock),
         1 => (0..100_000u64).prop_map(Op::Restart),
         1 => (0..5usize).prop_map(Op::TakeChanges),
@@ -279,8 +280,8 @@ fn message(if_index: u32, trap: u32, form: u8, id: u8, name: u8, now: Time) -> M
 }
 
 /// Settings by bits; none is all that is shipped, with two configured subnets.
-pub fn settings(bits: u16) -> Settings {
-    let bit = |place: u16| bits >> place & 1 == 1;
+pub fn settings(bits: u32) -> Settings {
+    let bit = |place: u32| bits >> place & 1 == 1;
     let mut settings = open_settings();
     let instability = &mut settings.instability;
     if bit(0) {
@@ -304,6 +305,24 @@ pub fn settings(bits: u16) -> Settings {
     if bit(7) {
         settings.access.forwarders.push("10.0.0.0/30".parse().unwrap());
     }
+    // Systems 1 and 2, and 3 and 4, are cabled to each other; or 1 and 3, and an end that sends nothing.
+    let link = |one: (u8, u32), other: (u8, u32)| {
+        let end = |(system, if_index)| Interface {
+            system: System(IpAddr::from([10, 0, 0, system])),
+            if_index,
+        };
+        Link::new(end(one), end(other))
+    };
+    let mut links = Vec::new();
+    if bit(16) {
+        let other = if bit(17) { (3, 1) } else { (2, 2) };
+        links.extend(link((1, 1), other));
+    }
+    if bit(18) {
+        links.extend(link((3, 2), (4, 3)));
+        links.extend(link((4, 1), (9, 9)));
+    }
+    settings.instability.topology = Topology::new(links).expect("no end is named twice");
     let target =
         |name: &str, durable, original| ForwardTarget { name: name.to_owned(), durable, original };
     settings.forwarding.targets =

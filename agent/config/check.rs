@@ -47,7 +47,7 @@ fn findings(path: Option<&Path>, host: Option<&Host>) -> Findings {
                 problems.extend(errors.into_iter().chain(warnings));
             }
             problems.extend(check_files(&config));
-            problems.sort_by_key(Problem::place);
+            problems.sort_by(Problem::order);
             problems
         }
         Err(errors) => errors.problems().to_vec(),

@@ -512,7 +512,7 @@ fn read(
     let reader = Reader::new(Arc::new(Source::new(name, text, hidden)), surroundings);
     let config = sections::config(&reader, &document);
     let (mut problems, known) = reader.finish();
-    problems.sort_by_key(Problem::place);
+    problems.sort_by(Problem::order);
     if problems.iter().any(|problem| problem.severity() == Severity::Error) {
         return Err(ConfigErrors::new(problems));
     }

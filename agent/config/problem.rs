@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, told to the person who must put it right: one line that can
 //! stand alone in a log, the lines of the file with the place marked, and what would do.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError,
@@ -83,6 +83,12 @@ impl Source {
         let line = self.line(at);
         let start = self.line_bounds(line).0;
         (line + 1, self.shown[start..at].chars().count() + 1)
+    }
+
+    /// A place as messages name it.
+    pub fn place(&self, span: Span) -> String {
+        let (row, column) = self.position(span.start);
+        format!("{}:{row}:{column}", self.name)
     }
 
     /// The nearest place at or before this one that is not inside a character.
@@ -273,19 +279,24 @@ impl Problem {
         self.severity
     }
 
-    /// Where it stands in the file, for the order of a report.
+    /// Where it stands in the file.
     pub(super) fn place(&self) -> usize {
         self.span.map_or(0, |span| span.start)
+    }
+
+    /// Which of two comes first in a report: those of one file together, in the order of the file.
+    pub(super) fn order(&self, other: &Problem) -> Ordering {
+        let key = |problem: &Problem| (problem.source.name.clone(), problem.place());
+        key(self).cmp(&key(other))
     }
 
     /// The problem in one line, fit for a log: `file:line:column: key = value: message`. The value
     /// of a secret is not in it.
     pub fn headline(&self) -> String {
-        let mut line = self.source.name().to_owned();
-        if let Some(span) = self.span {
-            let (row, column) = self.source.position(span.start);
-            line.push_str(&format!(":{row}:{column}"));
-        }
+        let mut line = match self.span {
+            Some(span) => self.source.place(span),
+            None => self.source.name().to_owned(),
+        };
         if self.severity == Severity::Warning {
             line.push_str(": warning");
         }
@@ -378,7 +389,7 @@ pub struct ConfigErrors {
 impl ConfigErrors {
     /// The errors of these problems, put in the order of the file.
     pub(super) fn new(mut problems: Vec<Problem>) -> ConfigErrors {
-        problems.sort_by_key(Problem::place);
+        problems.sort_by(Problem::order);
         ConfigErrors { problems }
     }
 

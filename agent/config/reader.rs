@@ -152,6 +152,11 @@ impl<'a> Table<'a> {
         tables
     }
 
+    /// Whether the file has it.
+    pub fn is_there(&self) -> bool {
+        self.entries.is_some()
+    }
+
     /// A string that must be there. Where it isn't, that is reported with this help.
     pub fn required(&mut self, key: &'static str, help: &str) -> Option<Value<'a>> {
         let value = self.get(key);
@@ -399,6 +404,16 @@ impl<'a> Value<'a> {
                 None
             }
         }
+    }
+
+    /// Reports a problem of a file that this value names.
+    pub fn report(&self, problem: Problem) {
+        self.reader.report(problem);
+    }
+
+    /// The source that it stands in.
+    pub fn source(&self) -> &'a Arc<Source> {
+        &self.reader.source
     }
 
     /// Reports that this value won't do.

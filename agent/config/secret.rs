@@ -34,7 +34,7 @@ pub struct Surroundings {
     pub credentials: Option<PathBuf>,
     /// The configuration file's permissions, if they are for everyone.
     pub open_mode: Option<u32>,
-    /// Whether files and credentials with secrets are read.
+    /// Whether files and credentials with secrets are read, and files that name links.
     pub secrets: bool,
     /// Makes Ku of a passphrase (RFC 3414, A.2).
     pub master_key: fn(AuthProtocol, &[u8]) -> usm::Secret,
@@ -53,7 +53,7 @@ impl Surroundings {
     }
 
     /// The same, with all secrets left out: who only asks the agent may not read them, and need not
-    /// wait for keys to be made.
+    /// wait for keys to be made, nor for the files that name links.
     pub fn without_secrets(self) -> Surroundings {
         let master_key = |_, _: &[u8]| usm::Secret(Vec::new());
         Surroundings { open_mode: None, secrets: false, master_key, ..self }

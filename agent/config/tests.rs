@@ -29,7 +29,8 @@ fn tree(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A directory with files that hold secrets, good and bad, and one with credentials.
+/// A directory with files that hold secrets, good and bad, and one with credentials; and with
+/// topology files.
 static SECRETS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, mode: u32, content: &[u8]| {
@@ -51,8 +52,42 @@ static SECRETS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     ] {
         write(name, mode, content);
     }
+    fs::create_dir(directory.path().join("links")).unwrap();
+    for (name, content) in [
+        ("north.csv", NORTH),
+        ("south.csv", "192.0.2.9,1,192.0.2.1,3\n192.0.2.4,1,192.0.2.3,1\n"),
+        ("wrong.csv", WRONG),
+        ("empty.csv", "\n"),
+    ] {
+        write(&format!("links/{name}"), 0o640, content.as_bytes());
+    }
+    write("links/latin-1.csv", 0o640, b"# Stra\xdfe\n192.0.2.1,3,192.0.2.2,7\n");
     directory
 });
+
+/// A topology file as an inventory may write it, which lists a cable from both of its ends.
+const NORTH: &str = "\u{feff}system,if_index,system,if_index\r
+# core\r
+192.0.2.1,3,192.0.2.2,7\r
+192.0.2.2,7,192.0.2.1,3\r
+
+\"2001:db8::1\", \"12\", \"192.0.2.2\", \"8\" # to the south\r
+192.0.2.3,1,192.0.2.3,2\r
+";
+
+/// One with every mistake that a line can hold.
+const WRONG: &str = "\
+192.0.2.1,3,192.0.2.2
+192.0.2.1;3;192.0.2.2;7
+192.0.2.1,3,192.0.2.2,7,copper
+192.0.2.1,3,192.0.2.1,3
+router1,3,192.0.2.2,0
+192.0.2.1, Gi0/3 ,192.0.2.2,
+# 192.0.2.1 ifIndex 3 leads to two places.
+192.0.2.1,3,192.0.2.2,7
+192.0.2.5,4,192.0.2.1,3
+system,if_index,system,if_index
+";
 
 /// What the test data refers to. Making real keys would take the most time of these tests.
 fn surroundings() -> Surroundings {
@@ -81,7 +116,9 @@ fn each_file(directory: &str, at_least: usize, outcome: impl Fn(&str, &[u8]) -> 
     let mut wrong = Vec::new();
     for file in &files {
         let name = file.file_name().unwrap().to_str().unwrap();
-        let found = outcome(name, &fs::read(file).unwrap());
+        // Where the directory is differs from run to run.
+        let beside = format!("{}/", SECRETS.path().display());
+        let found = outcome(name, &fs::read(file).unwrap()).replace(&beside, "");
         let text = file.with_extension("txt");
         if std::env::var_os("EVENKEEL_WRITE_EXPECTED").is_some() {
             fs::write(&text, &found).unwrap();
@@ -434,6 +471,20 @@ proptest! {
                 check_against_host(&config, &host());
             }
             Err(errors) => { errors.render(true); }
+        }
+    }
+
+    /// No topology file does, whatever is in it.
+    #[test]
+    fn no_topology_file_causes_a_panic(
+        text in "(192\\.0\\.2\\.[0-9]|2001:db8::[0-9]|[0-9]|,|\n|#|\"|\\PC| |\u{feff}){0,80}",
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("links.csv"), text).unwrap();
+        let surroundings = Surroundings { directory: directory.path().to_owned(), ..surroundings() };
+        let text = b"[instability]\ntopology_files = [\"links.csv\"]\n";
+        if let Err(errors) = Config::from_bytes("evenkeel.toml", text, surroundings) {
+            errors.render(true);
         }
     }
 

@@ -89,6 +89,7 @@ const PUBLIC: &[&str] = &[
     "targets",
     "threshold",
     "timeout",
+    "topology_files",
     "traps",
     "user",
     "version",

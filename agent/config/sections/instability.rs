@@ -1,13 +1,14 @@
 //! The section `[instability]`: windows and thresholds, and the groups for which they differ
-//! (INST-3, INST-11, INST-12).
+//! (INST-3, INST-11, INST-12). Which interfaces are the ends of one link is read by
+//! [`topology`].
 
 use std::time::Duration;
 
 use evenkeel_core::settings::{
-    Analysis, Group, GroupSettings, Instability, Match, Threshold, Topology, Window,
+    Analysis, Group, GroupSettings, Instability, Match, Threshold, Window,
 };
 
-use super::{Unique, name, traps::prefixes};
+use super::{Unique, name, topology, traps::prefixes};
 use crate::config::{
     reader::{StringOrInteger, Table, Value, suggestion},
     units::{self, Wrong},
@@ -18,7 +19,9 @@ use crate::config::{
 const MAX_OBJECTS: std::ops::RangeInclusive<i64> = 100..=10_000_000;
 
 /// ifIndex is an InterfaceIndex: 1 to 2147483647 (RFC 2863).
-const IF_INDEX: std::ops::RangeInclusive<i64> = 1..=2_147_483_647;
+pub const IF_INDEX: std::ops::RangeInclusive<i64> = 1..=2_147_483_647;
+/// What is said of any other number.
+pub const IF_INDEX_TEXT: &str = "an ifIndex is 1 to 2147483647 (RFC 2863)";
 
 /// The names of the interface types that are likely to be asked for, from IANAifType-MIB; any
 /// other can be given by its number.
@@ -50,12 +53,13 @@ pub fn instability(mut table: Table<'_>) -> Instability {
     });
     let otherwise = settings(&mut table, &GroupSettings::default());
     let groups = groups(table.tables("group"), &otherwise);
+    let topology = topology::topology(&mut table);
     table.finish();
     Instability {
         groups: groups.unwrap_or_else(|| vec![Group::exempt()]),
         otherwise,
         max_objects: max_objects.unwrap_or(Instability::DEFAULT_MAX_OBJECTS),
-        topology: Topology::default(),
+        topology,
     }
 }
 
@@ -172,8 +176,9 @@ fn numbers(value: Option<Value<'_>>, each: fn(&Value<'_>) -> Option<u32>) -> Vec
     numbers.into_iter().map(|(number, _)| number).collect()
 }
 
-fn if_index(value: &Value<'_>) -> Option<u32> {
-    let number = value.integer(IF_INDEX, "an ifIndex is 1 to 2147483647 (RFC 2863)")?;
+/// An ifIndex.
+pub fn if_index(value: &Value<'_>) -> Option<u32> {
+    let number = value.integer(IF_INDEX, IF_INDEX_TEXT)?;
     u32::try_from(number).ok()
 }
 

@@ -7,6 +7,7 @@ mod instability;
 mod notifications;
 mod peers;
 mod subnets;
+mod topology;
 mod traps;
 
 use std::{collections::HashMap, hash::Hash, path::PathBuf, time::Duration};

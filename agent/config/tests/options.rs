@@ -75,6 +75,63 @@ fn users_engines_and_limits_arrive() {
     assert_eq!(access.max_engines, 1000);
 }
 
+// INST-14.
+#[test]
+fn links_arrive_from_the_configuration_and_from_files() {
+    let text = r#"
+        [instability]
+        topology_files = ["links/n*.csv"]
+        [[instability.link]]
+        a = { system = "192.0.2.2", if_index = 7 }
+        b = { system = "192.0.2.1", if_index = 3 }
+        [[instability.link]]
+        b = { system = "192.0.2.6", if_index = 2147483647 }
+        [instability.link.a]
+        system = "2001:db8::9"
+        if_index = 1
+    "#;
+    let (config, warnings) = from_bytes("evenkeel.toml", text.as_bytes()).unwrap();
+    assert!(warnings.is_empty());
+    let links = config.core.instability.topology;
+    let links: Vec<String> = links.links().iter().map(ToString::to_string).collect();
+    let expected = [
+        "192.0.2.1 ifIndex 3 - 192.0.2.2 ifIndex 7",
+        "192.0.2.2 ifIndex 8 - 2001:db8::1 ifIndex 12",
+        "192.0.2.3 ifIndex 1 - 192.0.2.3 ifIndex 2",
+        "192.0.2.6 ifIndex 2147483647 - 2001:db8::9 ifIndex 1",
+    ];
+    assert_eq!(links, expected);
+    // Who only asks the agent something may not be able to read them.
+    let text = "[instability]\ntopology_files = [\"links/none.csv\"]\n";
+    let asks = surroundings().without_secrets();
+    assert!(Config::from_bytes("evenkeel.toml", text.as_bytes(), asks).is_ok());
+}
+
+#[test]
+fn as_many_links_as_are_asked_for_are_read_and_no_file_is_without_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("evenkeel.toml");
+    fs::write(&path, "[instability]\ntopology_files = [\"links.csv\"]\n").unwrap();
+    let load = |links: u32| {
+        let line = |nth: u32| {
+            let [_, a, b, c] = nth.to_be_bytes();
+            format!("10.{a}.{b}.{c},1,2001:db8::{a:x}:{b:x}:{c:x},2\n")
+        };
+        let lines: String = (0..links).map(line).collect();
+        fs::write(directory.path().join("links.csv"), lines).unwrap();
+        Config::load(&path).map(|(config, _)| config.core.instability.topology.links().len())
+    };
+    assert_eq!(load(200_000).unwrap(), 200_000);
+    let refused = load(200_001).unwrap_err().to_string();
+    assert!(refused.contains("links.csv: there are more than 200000 links"), "{refused}");
+    fs::write(directory.path().join("links.csv"), vec![b'x'; 33 << 20]).unwrap();
+    let refused = Config::load(&path).unwrap_err().to_string();
+    assert!(refused.contains("links.csv: this file is longer than 32 MiB"), "{refused}");
+    fs::write(directory.path().join("links.csv"), "x\n".repeat(1_000_000)).unwrap();
+    let refused = Config::load(&path).unwrap_err();
+    assert_eq!(refused.problems().len(), 100, "more would tell nobody more");
+}
+
 // PEER-1 to PEER-5, PEER-7, PEER-13.
 #[test]
 fn peers_and_their_groups_arrive() {

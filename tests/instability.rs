@@ -2,13 +2,14 @@
 //! between them. The rules' worked examples run here with a tenth of their times.
 
 use std::{
+    fs,
     net::UdpSocket,
     thread,
     time::{Duration, Instant},
 };
 
 use crate::common::{
-    Agent, Device, Lab, Nms, Ns, Trap, check, expect, sleep_until, span, wait_until, wire,
+    Agent, Device, Lab, Nms, Ns, Sent, Trap, check, expect, sleep_until, span, wait_until, wire,
 };
 
 const TRAPS: &str = "127.0.0.1:10162";
@@ -313,4 +314,171 @@ fn inst_11_a_reload_that_turns_the_analysis_off_clears_what_is_raised() {
     let cleared = expect("cleared interface_unstable 127.0.0.9", before, Instant::now());
     let told = check(start, &[raised, cleared], QUIET, || nms.alarms());
     assert_eq!(told[1].value("evenkeelAlarmClearReason"), "turnedOff");
+}
+
+#[test]
+fn inst_14_both_ends_of_a_link_that_flap_are_one_raise_and_one_clear() {
+    let lab = Lab::new();
+    let ns = lab.namespace("link");
+    let (nms, agent) = start(
+        &ns,
+        r#"interfaces = { window = "6s", threshold = 2 }
+interface_down = false
+[[instability.link]]
+a = { system = "127.0.0.9", if_index = 7 }
+b = { system = "127.0.0.8", if_index = 3 }"#,
+    );
+    let one = Device::new(&ns, "127.0.0.8", TRAPS);
+    let other = Device::new(&ns, "127.0.0.9", TRAPS);
+
+    // Both see the link go down and come up; the last time, only the one end does.
+    let start = Instant::now();
+    let first = [one.v2c(Trap::LinkDown(3)), other.v2c(Trap::LinkDown(7))];
+    one.v2c(Trap::LinkUp(3));
+    let begun = one.v2c(Trap::LinkDown(3));
+    other.v2c(Trap::LinkUp(7));
+    other.v2c(Trap::LinkDown(7));
+    one.v2c(Trap::LinkUp(3));
+    one.v2c(Trap::LinkDown(3));
+    other.v2c(Trap::LinkUp(7));
+    let last_of_other = other.v2c(Trap::LinkDown(7));
+    one.v2c(Trap::LinkUp(3));
+    let last_of_one = one.v2c(Trap::LinkDown(3));
+    let window = Duration::from_secs(6);
+    assert!(span(first[0], last_of_other).1 < window, "this machine is too slow for this test");
+
+    let active = |kind| agent.metrics().sum("evenkeel_alarms_active", &[("kind", kind)]);
+    assert_eq!((active("link_unstable"), active("interface_unstable")), (1.0, 0.0));
+    assert_eq!(agent.metrics().sum("evenkeel_links", &[]), 1.0);
+    let unstable = &agent.status()["unstable"];
+    for end in unstable.as_array().expect("a list") {
+        assert_eq!(end["link"][0]["system"], "127.0.0.8", "{end}");
+        assert_eq!(end["link"][1]["if_index"], 7, "{end}");
+    }
+    assert_eq!(unstable.as_array().map(Vec::len), Some(2));
+
+    // INST-5: each end waits as long as it was unstable, at least the window.
+    let stable = |first, last: Sent| {
+        let (least, most) = span(first, last);
+        (last.before + least.max(window), last.after + most.max(window))
+    };
+    let of_one = stable(first[0], last_of_one);
+    let of_other = stable(first[1], last_of_other);
+    let told = check(
+        start,
+        &[
+            expect("raised link_unstable 127.0.0.8 3 127.0.0.9 7", begun.before, begun.after),
+            expect(
+                "cleared link_unstable 127.0.0.8 3 127.0.0.9 7",
+                of_one.0.max(of_other.0),
+                of_one.1.max(of_other.1),
+            ),
+        ],
+        QUIET,
+        || nms.alarms(),
+    );
+    let [raise, clear] = &told[..] else { unreachable!("checked above") };
+    assert_eq!(raise.value("evenkeelAlarmId"), clear.value("evenkeelAlarmId"));
+    assert_eq!(raise.value("evenkeelAlarmSeverity"), "major");
+    for told in &told {
+        assert_eq!(told.value("evenkeelAlarmObject"), "127.0.0.8 ifIndex 3 - 127.0.0.9 ifIndex 7");
+        assert_eq!((told.value("evenkeelIfIndex"), told.value("evenkeelOtherIfIndex")), ("3", "7"));
+        assert_eq!(told.value("evenkeelAddressType"), "ipv4");
+        assert_eq!(told.value("evenkeelOtherAddressType"), "ipv4");
+        assert_ne!(told.value("evenkeelAddress"), told.value("evenkeelOtherAddress"));
+    }
+    // TRAP-8: of both ends, what came once they were unstable.
+    assert_eq!(clear.value("evenkeelTrapCount"), "7 traps");
+    assert_eq!(clear.value("evenkeelSuppressedCount"), "6 traps");
+    assert_eq!(clear.value("evenkeelAlarmClearReason"), "ended");
+    let journal: Vec<_> = agent.journal().into_iter().map(|row| (row.event, row.kind)).collect();
+    let row = |event: &str| (event.to_owned(), "link_unstable".to_owned());
+    assert_eq!(journal, [row("raise"), row("clear")]);
+}
+
+#[test]
+fn inst_15_a_topology_file_that_changes_moves_the_alarm_between_interface_and_link() {
+    let lab = Lab::new();
+    let ns = lab.namespace("topology");
+    let (nms, mut agent) = start(
+        &ns,
+        r#"interfaces = { window = "600s", threshold = 2 }
+topology_files = ["*.csv"]"#,
+    );
+    let one = Device::new(&ns, "127.0.0.8", TRAPS);
+    let other = Device::new(&ns, "127.0.0.9", TRAPS);
+    let file = agent.file().with_file_name("links.csv");
+    // What came of a step: the journal has it in its order, and the NMS has heard just that.
+    let told = |agent: &Agent<'_>, after: usize, heard: usize, expected: &[&str]| {
+        wait_until("what is told next", Duration::from_secs(20), || {
+            nms.alarms().len() >= heard + expected.len()
+        });
+        thread::sleep(QUIET);
+        let rows = agent.journal().split_off(after);
+        let rows = rows.iter().map(|row| format!("{} {} {}", row.event, row.kind, row.object));
+        assert_eq!(rows.collect::<Vec<_>>(), expected);
+        assert_eq!(nms.alarms().len(), heard + expected.len());
+    };
+    other.v2c(Trap::LinkDown(7));
+    one.v2c(Trap::LinkDown(3));
+    one.v2c(Trap::LinkDown(3));
+    told(
+        &agent,
+        0,
+        0,
+        &[
+            "raise interface_down 127.0.0.9 ifIndex 7",
+            "raise interface_down 127.0.0.8 ifIndex 3",
+            "clear interface_down 127.0.0.8 ifIndex 3",
+            "raise interface_unstable 127.0.0.8 ifIndex 3",
+        ],
+    );
+
+    fs::write(&file, "system,if_index,system,if_index\n127.0.0.9,7,127.0.0.8,3 # cable 1\n")
+        .expect("a writable directory");
+    agent.reload();
+    told(
+        &agent,
+        4,
+        4,
+        &[
+            "clear interface_unstable 127.0.0.8 ifIndex 3",
+            "clear interface_down 127.0.0.9 ifIndex 7",
+            "raise link_unstable 127.0.0.8 ifIndex 3 - 127.0.0.9 ifIndex 7",
+        ],
+    );
+    let reasons: Vec<_> = agent.journal().into_iter().map(|row| row.reason).collect();
+    assert_eq!(reasons[4..6], ["superseded", "superseded"]);
+
+    // A file with a mistake leaves what was in force, and the log says where it is.
+    fs::write(&file, "127.0.0.9,7,127.0.0.8\n").expect("a writable directory");
+    agent.reload();
+    wait_until("a refused reload", Duration::from_secs(20), || {
+        agent.metrics().sum("evenkeel_config_last_reload_successful", &[]) == 0.0
+    });
+    wait_until("a line in the log", Duration::from_secs(20), || {
+        agent.log().contains("links.csv:1:1: here are 3 fields, and a link has 4")
+    });
+    assert_eq!(agent.metrics().sum("evenkeel_links", &[]), 1.0);
+
+    // INST-17: it is as it was after a restart. What was sent just before may be sent again.
+    fs::write(&file, "127.0.0.9,7,127.0.0.8,3\n").expect("a writable directory");
+    agent.restart();
+    thread::sleep(QUIET);
+    assert_eq!(agent.journal().len(), 7);
+    let heard = nms.alarms().len();
+
+    fs::write(&file, "# no links any more\n").expect("a writable directory");
+    agent.reload();
+    told(
+        &agent,
+        7,
+        heard,
+        &[
+            "clear link_unstable 127.0.0.8 ifIndex 3 - 127.0.0.9 ifIndex 7",
+            "raise interface_down 127.0.0.9 ifIndex 7",
+            "raise interface_unstable 127.0.0.8 ifIndex 3",
+        ],
+    );
+    assert_eq!(agent.journal()[7].reason, "removed");
 }

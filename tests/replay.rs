@@ -27,23 +27,24 @@ fn flap(ns: &Ns) -> [Sent; 2] {
     [first, second]
 }
 
-/// Replays a file with this window and a threshold of 2, and looks for one raise of
-/// `interface_unstable`, and after it one clear.
-fn judge(file: &Path, sent: [Sent; 2]) {
+/// Replays a file with this window, a threshold of 2 and these words besides, and looks for one
+/// instability, which is of this kind: a raise and after it a clear.
+fn judge(file: &Path, sent: [Sent; 2], words: &[&str], kind: &str) {
     assert!(span(sent[0], sent[1]).1 < WINDOW, "this machine is too slow for this test");
     let window = WINDOW.as_secs();
     let mut command = Command::new(BINARY);
     command.arg("replay").arg(file).args(["--window", &format!("{window}s"), "--threshold", "2"]);
-    let text = output(command.stderr(Stdio::null()));
+    let text = output(command.args(words).stderr(Stdio::null()));
 
     // `0.528 s  raise  interface_unstable interface 127.0.0.9 ifIndex 4 is ...`
     let rows: Vec<Vec<&str>> = text
         .lines()
         .map(|line| line.split_whitespace().collect())
-        .filter(|row: &Vec<&str>| row.get(3) == Some(&"interface_unstable"))
+        .filter(|row: &Vec<&str>| row.get(3).is_some_and(|kind| kind.ends_with("_unstable")))
         .collect();
     assert_eq!(rows.len(), 2, "{text}");
     assert_eq!([rows[0][2], rows[1][2]], ["raise", "clear"], "{text}");
+    assert_eq!([rows[0][3], rows[1][3]], [kind; 2], "{text}");
     assert!(rows.iter().all(|row| row.contains(&"127.0.0.9")), "{text}");
     // To the millisecond, as no wall clock would: stable time is the window here (INST-5).
     let time = |row: &[&str]| (row[0].parse::<f64>().expect("seconds") * 1000.0).round();
@@ -75,7 +76,7 @@ fn a_capture_by_tcpdump_is_replayed_with_simulated_time() {
     let sent = flap(&ns);
     thread::sleep(Duration::from_millis(300));
     dump.end(Duration::from_secs(5));
-    judge(&file, sent);
+    judge(&file, sent, &[], "interface_unstable");
 }
 
 #[test]
@@ -95,5 +96,14 @@ fn a_recording_by_the_agent_itself_is_replayed() {
         agent.metrics().sum("evenkeel_traps_received_total", &[]) == 3.0
     });
     agent.stop();
-    judge(&file, sent);
+    judge(&file, sent, &[], "interface_unstable");
+    // INST-14: had it been known that the interface is an end of a link.
+    let linked = directory.path().join("linked.toml");
+    let text = "[[traps.community]]\nname = \"public\"\n\
+                [instability]\ntopology_files = [\"links.csv\"]\n";
+    fs::write(&linked, text).expect("a writable directory");
+    fs::write(linked.with_file_name("links.csv"), "127.0.0.9,4,127.0.0.8,1\n")
+        .expect("a writable directory");
+    let linked = linked.to_str().expect("a plain path");
+    judge(&file, sent, &["--config", linked], "link_unstable");
 }

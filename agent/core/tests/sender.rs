@@ -106,7 +106,8 @@ impl Nms {
     /// What it answers, if anything.
     fn receive(&mut self, datagram: &[u8], now: Time) -> Option<Vec<u8>> {
         let mut buffer = Vec::new();
-        match self.usm.open(datagram, now, &mut buffer) {
+        let source = Ipv4Addr::LOCALHOST.into();
+        match self.usm.open(datagram, source, now, &mut buffer) {
             Ok(opened) => {
                 let v2c = message::community_message(1, b"", opened.pdu);
                 let trap = Trap::decode(&v2c).unwrap();

@@ -1,7 +1,11 @@
 //! SNMPv3 through its one door (TRAP-4): what is taken, at which step the rest fails, and what is
 //! answered.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::LazyLock,
+    time::Duration,
+};
 
 use evenkeel_core::{
     ber::{Reader, tag},
@@ -19,6 +23,8 @@ use proptest::prelude::*;
 const NOW: Time = Time::from_secs(100_000);
 const AUTH_PASSPHRASE: &[u8] = b"correct horse";
 const PRIV_PASSPHRASE: &[u8] = b"battery staple";
+/// Where messages come from.
+const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 /// The boots of a device that sends.
 const BOOTS: u32 = 7;
 /// Its time when the clock here shows [`NOW`].
@@ -149,7 +155,7 @@ impl<'a> Sent<'a> {
 }
 
 fn step(usm: &mut Usm, datagram: &[u8], now: Time) -> Option<Step> {
-    usm.open(datagram, now, &mut Vec::new()).err().map(|refusal| refusal.step)
+    usm.open(datagram, SOURCE, now, &mut Vec::new()).err().map(|refusal| refusal.step)
 }
 
 /// What a Report says: level, the arc of the counter below 1.3.6.1.6.3, its value and the request-id.
@@ -194,7 +200,7 @@ fn trap_4_what_net_snmp_sends_is_opened_for_every_algorithm_of_its_build() {
             user(auth.unwrap_or(AuthProtocol::Md5), privacy.unwrap_or(PrivProtocol::Des), level);
         let mut usm = agent(&[user]);
         let mut buffer = Vec::new();
-        let message = usm.open(&octets, NOW, &mut buffer).expect(line);
+        let message = usm.open(&octets, SOURCE, NOW, &mut buffer).expect(line);
         assert_eq!((message.level, message.inform, message.user), (level, false, &b"tower"[..]));
         assert_eq!(message.engine.to_string(), "0x80001f8804746f77657231");
         // linkDown of ifIndex 3.
@@ -222,7 +228,7 @@ fn trap_4_every_algorithm_and_level_goes_there_and_back() {
                 for sent in [Sent::trap(&user, level), Sent::inform(&user, level)] {
                     let (octets, mut buffer) = (sent.sealed(), Vec::new());
                     let Opened { inform, engine, pdu, reply, context_engine, .. } =
-                        usm.open(&octets, NOW, &mut buffer).expect("it is sealed right");
+                        usm.open(&octets, SOURCE, NOW, &mut buffer).expect("it is sealed right");
                     assert_eq!(pdu, sent.pdu);
                     assert_eq!((&engine, context_engine), (&sent.engine, sent.engine.octets()));
                     assert_eq!(inform, sent.reportable);
@@ -402,7 +408,8 @@ fn trap_4_every_step_is_told_apart_counted_and_reported_as_rfc_3414_says() {
     ] {
         let mut usm = agent(&[tower.clone(), strict.clone(), listed.clone(), plain.clone()]);
         let mut buffer = Vec::new();
-        let Refusal { step, report: answer } = usm.open(&octets, NOW, &mut buffer).expect_err(name);
+        let Refusal { step, report: answer } =
+            usm.open(&octets, SOURCE, NOW, &mut buffer).expect_err(name);
         assert_eq!(step, wanted, "{name}");
         assert_eq!(usm.stats().refused(step), 1, "{name}");
         let answer = answer.map(|octets| report(&octets, &session(&tower, &local().id)));
@@ -439,7 +446,7 @@ fn trap_4_what_fails_before_usm_is_told_apart_too() {
         let mut octets = good.to_vec();
         octets[place + before.len()] = value;
         let mut buffer = Vec::new();
-        let Refusal { step, report } = usm.open(&octets, NOW, &mut buffer).unwrap_err();
+        let Refusal { step, report } = usm.open(&octets, SOURCE, NOW, &mut buffer).unwrap_err();
         assert_eq!(report, None);
         step
     };
@@ -474,19 +481,19 @@ fn trap_4_an_inform_by_discovery_as_rfc_3414_has_it() {
         context: &[],
         ..request.outgoing()
     };
-    let answer = usm.open(&message::seal(&who, &keys, 1), NOW, &mut buffer).unwrap_err();
+    let answer = usm.open(&message::seal(&who, &keys, 1), SOURCE, NOW, &mut buffer).unwrap_err();
     let (_, counter, ..) = report(&answer.report.unwrap(), &keys);
     assert_eq!(counter, [15, 1, 1, 4, 0]);
     let when = Sent { boots: 0, time: 0, ..Sent::inform(&user, Level::AuthPriv) };
-    let answer = usm.open(&when.sealed(), NOW, &mut buffer).unwrap_err();
+    let answer = usm.open(&when.sealed(), SOURCE, NOW, &mut buffer).unwrap_err();
     let (level, counter, ..) = report(&answer.report.unwrap(), &keys);
     assert_eq!((level, counter), (Level::AuthNoPriv, vec![15, 1, 1, 2, 0]));
     let inform = Sent::inform(&user, Level::AuthPriv).sealed();
-    assert!(usm.open(&inform, NOW, &mut buffer).unwrap().inform);
+    assert!(usm.open(&inform, SOURCE, NOW, &mut buffer).unwrap().inform);
     assert!(!Step::Discovery.is_error() && !Step::TimeDiscovery.is_error());
 
     // Repeated within the window it is opened again, as its Response may be lost; not after.
-    assert!(usm.open(&inform, later(150), &mut buffer).is_ok());
+    assert!(usm.open(&inform, SOURCE, later(150), &mut buffer).is_ok());
     assert_eq!(step(&mut usm, &inform, later(151)), Some(Step::NotInTimeWindow));
     // Nor in our next run.
     let next = LocalEngine { boots: 4, started: NOW, ..local() };
@@ -507,13 +514,15 @@ fn trap_4_an_altered_octet_anywhere_is_refused() {
                 for place in 0..octets.len() {
                     for bit in [0x01, 0x10, 0x80] {
                         octets[place] ^= bit;
-                        let opened = usm.open(&octets, NOW, &mut buffer);
+                        // Somebody else, or he would be refused for what he has forged.
+                        let forger = Ipv4Addr::LOCALHOST.into();
+                        let opened = usm.open(&octets, forger, NOW, &mut buffer);
                         assert!(opened.is_err(), "{auth:?} {level:?}: bit {bit:#x} of {place}");
                         octets[place] ^= bit;
                     }
                 }
                 assert_eq!(usm.engines(), 0, "nothing was learned of them");
-                assert!(usm.open(&octets, NOW, &mut buffer).is_ok());
+                assert!(usm.open(&octets, SOURCE, NOW, &mut buffer).is_ok());
             }
         }
     }
@@ -713,7 +722,7 @@ fn trap_6_a_hundred_thousand_forged_messages_push_nobody_out_and_cost_bounded_wo
     assert_eq!(usm.export(NOW), learned);
     let stats = usm.stats();
     let looked_at = stats.refused(Step::WrongDigest);
-    assert!((2_800..=3_000).contains(&looked_at), "{looked_at} of 66,667 in a second");
+    assert!((50..=60).contains(&looked_at), "{looked_at} of 66,667 in a second");
     assert!(stats.refused(Step::LearningLimited) > 60_000);
     // Those who are known are heard all the while, and learning goes on when it is over.
     let known = Sent::trap(&user, Level::AuthPriv).sealed();
@@ -732,7 +741,7 @@ fn trap_7_what_devices_get_wrong_in_the_header_is_taken() {
     let small = Outgoing { max_size: 100, msg_id: -5, ..trap.outgoing() };
     let octets = message::seal(&small, &session(&user, &device(1)), 9);
     let mut buffer = Vec::new();
-    let opened = usm.open(&octets, NOW, &mut buffer).unwrap();
+    let opened = usm.open(&octets, SOURCE, NOW, &mut buffer).unwrap();
     assert_eq!(opened.reply.max_size, message::LEAST_MAX_SIZE);
 }
 
@@ -740,7 +749,7 @@ proptest! {
     #[test]
     fn whatever_octets_come_nothing_breaks(octets: Vec<u8>) {
         let mut usm = agent(&[tower()]);
-        prop_assert!(usm.open(&octets, NOW, &mut Vec::new()).is_err());
+        prop_assert!(usm.open(&octets, SOURCE, NOW, &mut Vec::new()).is_err());
     }
 
     #[test]
@@ -759,7 +768,7 @@ proptest! {
             octets[place] = value;
         }
         let mut usm = agent(std::slice::from_ref(&user));
-        let opened = usm.open(&octets, NOW, &mut Vec::new()).is_ok();
+        let opened = usm.open(&octets, SOURCE, NOW, &mut Vec::new()).is_ok();
         prop_assert_eq!(opened, octets == good);
     }
 }

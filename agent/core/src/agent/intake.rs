@@ -54,7 +54,8 @@ impl Agent {
     /// TRAP-4: what SNMPv3's User-based Security Model lets through.
     fn by_user(&mut self, datagram: &Datagram<'_>) {
         let mut decrypted = std::mem::take(&mut self.decrypted);
-        match self.usm.open(datagram.bytes, datagram.received, &mut decrypted) {
+        let Datagram { source, received, bytes, .. } = *datagram;
+        match self.usm.open(bytes, source.ip(), received, &mut decrypted) {
             Ok(opened) => self.opened(datagram, &opened),
             Err(Refusal { step, report }) => {
                 let Datagram { source: to, door, .. } = *datagram;

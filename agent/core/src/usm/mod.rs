@@ -8,6 +8,7 @@
 //! | `message.rs` | messages in and out |
 //! | `window.rs` | one machine: is a message timely? |
 //! | `engines.rs` | the bounded table of other engines |
+//! | `learning.rs` | one machine: is a message of an unknown engine looked at? |
 //! | `step.rs` | at which step a message was refused |
 //! | `receive.rs` | puts those together: what is believed, and what is answered |
 
@@ -15,6 +16,7 @@ mod crypto;
 pub mod engine_id;
 mod engines;
 pub mod keys;
+mod learning;
 pub mod message;
 pub mod receive;
 mod step;

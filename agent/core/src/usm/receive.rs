@@ -14,7 +14,7 @@
 //! and never before. A user who sends noAuthNoPriv leaves no trace, as there is nothing that another
 //! could not forge.
 
-use std::time::Duration;
+use std::net::IpAddr;
 
 use smallvec::SmallVec;
 
@@ -22,6 +22,7 @@ use super::{
     EngineId, EngineRecord, Key, Level, LocalEngine, Step, User,
     crypto::SessionKeys,
     engines::{Cached, Engines, Slot},
+    learning::Learning,
     message::{self, Incoming, Outgoing, Scoped},
     window::{self, Heard},
 };
@@ -29,13 +30,6 @@ use crate::{ber::tag, ber_writer::Writer, time::Time, trap::Malformed};
 
 /// The largest message that we take: what UDP over IPv4 can carry.
 const MAX_SIZE: u32 = 65_507;
-
-/// How many messages a second of engines that were never heard of are looked at: each costs a key and
-/// a digest, 1 µs for a trap of the ordinary size and 100 µs for the largest, so that a flood of forged
-/// ones takes at most a tenth of a core. A network of 50,000 engines is learned within a minute.
-const LEARNING_INTERVAL: Duration = Duration::from_millis(1);
-/// How many may come at once: a site that comes back from an outage.
-const LEARNING_BURST: u32 = 2_000;
 
 /// Counters for metrics. The first six are those of SNMP-USER-BASED-SM-MIB (RFC 3414, 5), and are told
 /// in Reports.
@@ -139,8 +133,7 @@ pub struct Usm {
     /// In the order of their names.
     users: Vec<Known>,
     engines: Engines,
-    /// When the bucket of attempts to learn is full again.
-    attempts_full: Time,
+    learning: Learning,
     salt: u64,
     stats: UsmStats,
 }
@@ -180,7 +173,7 @@ impl Usm {
         let mut usm = Usm {
             engines: Engines::new(max_engines, seed),
             users: Vec::new(),
-            attempts_full: Time::ZERO,
+            learning: Learning::new(seed),
             // RFC 3414, 8.1.1.1; RFC 3826, 3.1.2.1: boots, and a counter that starts anywhere.
             salt: u64::from(local.boots) << 32 | seed >> 32,
             local,
@@ -252,8 +245,8 @@ impl Usm {
         self.engines.take_removed()
     }
 
-    /// Opens a message that came at `now`. Its content is borrowed from the datagram, or from `buffer`
-    /// where it was decrypted.
+    /// Opens a message that came from `source` at `now`. Its content is borrowed from the datagram, or
+    /// from `buffer` where it was decrypted.
     ///
     /// # Errors
     ///
@@ -261,6 +254,7 @@ impl Usm {
     pub fn open<'a>(
         &mut self,
         datagram: &'a [u8],
+        source: IpAddr,
         now: Time,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Opened<'a>, Refusal> {
@@ -271,7 +265,8 @@ impl Usm {
                 return Err(Refusal { step: malformed.into(), report: None });
             }
         };
-        self.judge(&incoming, datagram, now, buffer).map_err(|Failed { step, pdu }| {
+        let whole = Whole { octets: datagram, source };
+        self.judge(&incoming, whole, now, buffer).map_err(|Failed { step, pdu }| {
             self.count(step);
             Refusal { step, report: self.report(&incoming, step, pdu, now) }
         })
@@ -304,7 +299,7 @@ impl Usm {
     fn judge<'a>(
         &mut self,
         incoming: &Incoming<'a>,
-        datagram: &[u8],
+        datagram: Whole<'_>,
         now: Time,
         buffer: &'a mut Vec<u8>,
     ) -> Result<Opened<'a>, Failed> {
@@ -428,13 +423,13 @@ impl Usm {
     fn authenticate(
         &mut self,
         incoming: &Incoming<'_>,
-        datagram: &[u8],
+        Whole { octets, source }: Whole<'_>,
         engine: &EngineId,
         keys: Keys,
         now: Time,
     ) -> Result<Ready, Step> {
         let (boots, time) = (incoming.boots, incoming.time);
-        let authentic = |keys: &SessionKeys| match incoming.is_authentic(datagram, keys) {
+        let authentic = |keys: &SessionKeys| match incoming.is_authentic(octets, keys) {
             true => Ok(()),
             false => Err(Step::WrongDigest),
         };
@@ -460,10 +455,11 @@ impl Usm {
                 (slot, self.engines.get(slot).keep(user, keys))
             }
             Keys::Unknown(user) => {
-                if !self.may_learn(now) {
+                if !self.learning.may_look(source, now) {
                     return Err(Step::LearningLimited);
                 }
-                let keys = made(&self.users, user)?;
+                let keys = made(&self.users, user)
+                    .inspect_err(|_| self.learning.was_forged(source, now))?;
                 let heard = Heard::first(boots, time, now).map_err(|_| Step::NotInTimeWindow)?;
                 let Some((slot, gave_way)) = self.engines.add(engine.clone(), Some(heard)) else {
                     return Ok(Ready::Made(user, keys));
@@ -508,16 +504,6 @@ impl Usm {
             keys.add_privacy(user.auth.as_ref(), user.privacy.as_ref(), engine);
         }
         incoming.content(keys, buffer)
-    }
-
-    /// A token bucket, as the moment at which it is full again.
-    fn may_learn(&mut self, now: Time) -> bool {
-        let full = self.attempts_full.max(now);
-        let may = full.since(now) + LEARNING_INTERVAL <= LEARNING_INTERVAL * LEARNING_BURST;
-        if may {
-            self.attempts_full = full + LEARNING_INTERVAL;
-        }
-        may
     }
 
     fn count(&mut self, step: Step) {
@@ -598,6 +584,13 @@ impl Usm {
         self.stats.reports += 1;
         Some(sealed)
     }
+}
+
+/// A datagram as it came.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    octets: &'a [u8],
+    source: IpAddr,
 }
 
 /// A message that is not taken, and what its PDU is where that could be read.

@@ -255,7 +255,7 @@ fn batched(truth: &Truth, plan: &Plan<'_>) {
 
 #[test]
 fn peer_1_2_3_4_a_block_of_128000_peers_is_found_down_in_time_and_found_back() {
-    let lab = Lab::new();
+    let lab = Lab::alone();
     let host = lab.namespace("host");
     let field = Field::routed(&lab, &host);
     let targets = Targets::new(field::v4(0, 128_000));

@@ -84,6 +84,7 @@ fn a_check_ends_with_0_1_2_and_3() {
     let file = agent.file().to_str().expect("a plain path").to_owned();
     let ask = || check(&["--config", &file]);
 
+    // Before it is, nobody says that all is well.
     wait_until("the subnet to be up", LIMIT, || ask().1.contains("all is well"));
     let (code, line) = ask();
     assert_eq!(code, 0, "{line}");

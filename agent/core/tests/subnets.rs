@@ -423,3 +423,18 @@ fn a_link_that_is_gone_for_a_moment_is_told_and_so_is_its_end() {
     lab.link("eth1", false);
     assert_eq!(lab.told().len(), 2);
 }
+
+#[test]
+fn before_this_host_is_known_a_configured_subnet_is_unknown_and_not_absent() {
+    let off = Subnet { monitor: false, ..subnet("10.1.0.0/24", &["10.1.0.254"]) };
+    let mut lab = Lab::new(vec![subnet("10.0.0.0/24", &["10.0.0.254"]), off], silent_from(&[]));
+    let seen = |lab: &Lab| -> Vec<(String, Option<bool>)> {
+        let subnets = lab.agent.subnets().subnets();
+        subnets.map(|subnet| (subnet.prefix.to_string(), subnet.up)).collect()
+    };
+    assert_eq!(seen(&lab), [("10.0.0.0/24".to_owned(), None)]);
+    lab.host(&[("eth0", &["10.0.0.1/24"])]);
+    assert_eq!(seen(&lab), [("10.0.0.0/24".to_owned(), None)]);
+    lab.run(20_000);
+    assert_eq!(seen(&lab), [("10.0.0.0/24".to_owned(), Some(true))]);
+}

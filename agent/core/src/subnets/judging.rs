@@ -175,9 +175,16 @@ impl Subnets {
         interfaces.any(|interface| interface.name == name && interface.up && interface.running)
     }
 
-    /// Every subnet that is judged.
+    /// Every subnet that is judged, and until this host is known every one that will be.
     pub fn subnets(&self) -> impl Iterator<Item = SubnetView> {
-        self.subnets.iter().map(|planned| {
+        let configured = self.settings.subnets.iter();
+        let waiting =
+            configured.filter(|subnet| subnet.monitor && !self.host_known).map(|subnet| {
+                let prefix = subnet.prefix;
+                let up = self.subnets_down.contains(&prefix).then_some(false);
+                SubnetView { prefix, up, interfaces: Vec::new(), moves: None }
+            });
+        let judged = self.subnets.iter().map(|planned| {
             let prefix = planned.prefix;
             let mut judged = self.judge_interfaces(prefix);
             // One that waits is shown, too.
@@ -196,7 +203,8 @@ impl Subnets {
             let interfaces = judged.into_iter().map(|(name, up)| self.view(prefix, name, up));
             let moves = self.pairs.get(&prefix).map(|pair| pair.moves);
             SubnetView { prefix, up, interfaces: interfaces.collect(), moves }
-        })
+        });
+        judged.chain(waiting)
     }
 
     fn view(&self, subnet: IpNet, name: String, up: Option<bool>) -> InterfaceView {

@@ -510,12 +510,16 @@ fn peer_12_what_a_small_receive_buffer_drops_is_counted_and_held_against_nobody(
         ..Plan::DEFAULT
     };
     let (_sink, agent) = start(&host, &plan, &targets);
-    // The agent takes care to read in time, so the answers are made to come in one burst.
+    // The agent takes care to read in time, so the answers are made to come in one burst, and at a moment at
+    // which it gets no processor: for less time than it would call a stall.
     for _ in 0..40 {
         field.hold_answers(true);
         thread::sleep(Duration::from_millis(200));
+        agent.signal(libc::SIGSTOP);
         field.hold_answers(false);
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(20));
+        agent.signal(libc::SIGCONT);
+        thread::sleep(Duration::from_millis(30));
     }
     assert!(agent.metrics().sum("evenkeel_peers_socket_drops_total", &[]) > 0.0, "no drops");
     assert!(inconclusive(&agent, "receive_dropped") > 0.0);

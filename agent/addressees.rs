@@ -76,9 +76,11 @@ fn forwarded_one(target: &NotificationTarget) -> forwarder::ForwardTarget {
     }
 }
 
-/// The names of all targets.
+/// The names of all that have a cursor: the targets and the receivers.
 pub fn names(config: &Config) -> Vec<String> {
-    config.notifications.targets.iter().map(|target| target.name.clone()).collect()
+    let targets = config.notifications.targets.iter().map(|target| target.name.clone());
+    let receivers = config.notifications.receivers.iter().map(|receiver| receiver.name.clone());
+    targets.chain(receivers).collect()
 }
 
 /// The names of those that acknowledge.

@@ -19,6 +19,7 @@ use crate::{
         status::{PeersStatus, PeersSummary},
         view::{PeersView, Rows},
     },
+    receivers::Receivers,
     snapshot::{Detail, Snapshot},
     status::{About, Status},
 };
@@ -34,6 +35,7 @@ pub struct Hub {
     requests: mpsc::Sender<Request>,
     metrics: Arc<Metrics>,
     notifier: Mutex<Notifier>,
+    receivers: Mutex<Receivers>,
     peers: Peers,
     config: Mutex<ConfigState>,
     name: String,
@@ -59,6 +61,7 @@ impl Hub {
         requests: mpsc::Sender<Request>,
         metrics: Metrics,
         notifier: Notifier,
+        receivers: Receivers,
         peers: Peers,
         name: String,
         started: Instant,
@@ -66,7 +69,18 @@ impl Hub {
     ) -> Arc<Hub> {
         let config = Mutex::new(ConfigState { ok: true, loaded_at: SystemTime::now() });
         let (metrics, notifier) = (Arc::new(metrics), Mutex::new(notifier));
-        Arc::new(Hub { requests, metrics, notifier, peers, config, name, started, problems })
+        let receivers = Mutex::new(receivers);
+        Arc::new(Hub {
+            requests,
+            metrics,
+            notifier,
+            receivers,
+            peers,
+            config,
+            name,
+            started,
+            problems,
+        })
     }
 
     /// The page that Prometheus scrapes.
@@ -176,6 +190,11 @@ impl Hub {
         lock(&self.notifier)
     }
 
+    /// Who else is told alarms.
+    pub fn receivers(&self) -> MutexGuard<'_, Receivers> {
+        lock(&self.receivers)
+    }
+
     /// Notes how a reload went.
     pub fn reloaded(&self, ok: bool) {
         let mut config = lock(&self.config);
@@ -186,7 +205,9 @@ impl Hub {
     }
 
     fn targets(&self) -> Vec<TargetStats> {
-        self.notifier().stats()
+        let mut targets = self.notifier().stats();
+        targets.extend(self.receivers().stats());
+        targets
     }
 }
 

@@ -21,6 +21,7 @@ mod onward;
 mod outbox;
 mod peers;
 mod pinger;
+mod receivers;
 mod recording;
 mod replay;
 mod run;

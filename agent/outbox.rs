@@ -7,10 +7,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use evenkeel_core::{alarm::AlarmEvent, time::Time};
+use evenkeel_core::{
+    alarm::{Alarm, AlarmEvent},
+    time::Time,
+};
 
 use crate::{
     notifier::{self, Found, Journal},
+    receivers::Active,
     spool::{Spool, SpoolReader},
     store::{Reader, Store},
 };
@@ -61,6 +65,12 @@ impl Journal for Outbox {
 
     fn set_cursor(&self, target: &str, seq: u64) {
         self.store.set_cursor(target, seq);
+    }
+}
+
+impl Active for Outbox {
+    fn active(&self) -> Result<Vec<Alarm>, String> {
+        self.read(Reader::active_alarms)
     }
 }
 

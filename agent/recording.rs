@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tracing::error;
 
 /// The first line of a recording.
-pub const MAGIC: &[u8] = b"evenkeel recording 4\n";
+pub const MAGIC: &[u8] = b"evenkeel recording 5\n";
 
 /// A frame is a datagram and a few octets, or a configuration, or the state of all objects.
 const LONGEST_FRAME: u32 = 1 << 30;

@@ -39,6 +39,7 @@ use crate::{
     onward::Onward,
     outbox::{self, Outbox, Outspool},
     peers::{self, Peers},
+    receivers::{self, Receivers},
     recording::{Beginning, Recorder},
     service,
     spool::{self, AnswerSockets, Recovered, Spool},
@@ -201,8 +202,19 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     )
     .await;
     let outspool = Arc::new(Outspool::new(store.clone(), spool.clone(), state_dir.clone()));
+    let outbox = Arc::new(Outbox::new(store.clone(), state_dir.clone()));
+    let receivers = Receivers::new(
+        receivers::Surroundings {
+            journal: outbox.clone(),
+            active: outbox.clone(),
+            committed: store.committed(),
+            agent_name: name.clone(),
+            reach: reach.clone(),
+        },
+        config.notifications.receivers.clone(),
+    );
     let around = Surroundings {
-        journal: Arc::new(Outbox::new(store.clone(), state_dir.clone())),
+        journal: outbox,
         committed: store.committed(),
         spool: outspool.clone(),
         spooled: spool.safe(),
@@ -212,7 +224,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let notifier = Notifier::new(around, addressees::notified(&config), start);
     store.keep_targets(addressees::names(&config));
     outspool.keep_targets(&addressees::acknowledging(&config));
-    let hub = Hub::new(requests, Metrics::new()?, notifier, peers, name, started, problems);
+    let hub =
+        Hub::new(requests, Metrics::new()?, notifier, receivers, peers, name, started, problems);
 
     let control_path = config.agent.control_socket();
     let control = control::bind(&control_path)?;
@@ -286,6 +299,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     hub.ask(Request::Stop(answer)).await?;
     let last = tokio::time::timeout(LAST_CALL, last).await??;
     hub.notifier().settle();
+    hub.receivers().settle();
     let _ = std::fs::remove_file(&control_path);
     // The spool first: what it answers is then heeded by the records that the store writes last.
     tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
@@ -363,6 +377,7 @@ impl Running {
         self.hub.ask(Request::Reload(reload, answer)).await?;
         done.await??;
         self.hub.notifier().set_targets(addressees::notified(&new));
+        self.hub.receivers().set(new.notifications.receivers.clone());
         self.store.keep_targets(addressees::names(&new));
         self.outspool.keep_targets(&addressees::acknowledging(&new));
         *config = new;
@@ -449,6 +464,14 @@ fn say_what_it_does(config: &Config, path: Option<&Path>, state_dir: &Path) {
         targets => targets
             .iter()
             .for_each(|target| info!("notifications go to {} at {}", target.name, target.address)),
+    }
+    for receiver in &config.notifications.receivers {
+        info!(
+            "alarms are told to {} ({}) at {}",
+            receiver.name,
+            receiver.kind(),
+            receiver.address()
+        );
     }
     if config.web.enabled {
         info!("metrics: http://{}/metrics", config.web.listen);

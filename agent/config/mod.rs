@@ -45,7 +45,7 @@ use reader::Reader;
 use secret::Surroundings;
 pub use units::{Wrong, peer as peer_address};
 
-use crate::files::FilePattern;
+use crate::{files::FilePattern, receivers::Receiver};
 
 /// Where the file is looked for if none is named.
 pub const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.toml";
@@ -195,6 +195,8 @@ pub struct Notifications {
     pub root_oid: RootOid,
     /// Where notifications go.
     pub targets: Vec<NotificationTarget>,
+    /// Who else is told alarms: webhooks, syslog servers and Alertmanagers.
+    pub receivers: Vec<Receiver>,
 }
 
 /// One NMS that notifications go to (RFC 3413).

@@ -397,7 +397,7 @@ impl Machine {
         let counts = self.counts.clone();
         TargetStats {
             name: self.target.name.clone(),
-            address: self.target.address,
+            address: self.target.address.to_string(),
             form: form(&self.target),
             sent: counts.sent,
             acknowledged: counts.acknowledged,
@@ -690,7 +690,7 @@ enum New {
 }
 
 fn judge_alarm(filter: &Filter, event: &AlarmEvent) -> Option<(Severity, u64)> {
-    filter.passes(event).then(|| (event.alarm.severity, hash(&event.alarm.object)))
+    filter.passes(&event.alarm).then(|| (event.alarm.severity, hash(&event.alarm.object)))
 }
 
 /// Stands for an object in the order. Two with the same value would wait for each other, and no more.

@@ -19,7 +19,7 @@ mod informs;
 mod machine;
 mod order;
 mod pace;
-mod retry;
+pub mod retry;
 #[cfg(test)]
 mod simulation;
 mod target;
@@ -36,7 +36,7 @@ use std::{
 };
 
 use evenkeel_core::{
-    alarm::{AlarmEvent, Kind, Severity},
+    alarm::{Alarm, AlarmEvent, Kind, Severity},
     input::Taken,
     mib::RootOid,
     notification::Start,
@@ -120,10 +120,9 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Whether an event passes. A raise and its clear have the same kind and severity, so either both
+    /// Whether an alarm's events pass. A raise and its clear have the same kind and severity, so either both
     /// do or neither.
-    pub fn passes(&self, event: &AlarmEvent) -> bool {
-        let alarm = &event.alarm;
+    pub fn passes(&self, alarm: &Alarm) -> bool {
         self.alarms
             && alarm.severity <= self.least
             && (self.kinds.is_empty() || self.kinds.contains(&alarm.kind))
@@ -201,8 +200,8 @@ pub struct Surroundings {
 pub struct TargetStats {
     /// Which one.
     pub name: String,
-    /// Its address.
-    pub address: SocketAddr,
+    /// Its address, or for one that is reached by HTTP its URL without what is secret in it.
+    pub address: String,
     /// How it is spoken to, as in `v3 authPriv inform`.
     pub form: String,
     /// Datagrams that the kernel took, repeats included.

@@ -428,7 +428,7 @@ impl Status {
                 .map(|target| TargetStatus {
                     forwarded: snapshot.forwarded_to(&target.name),
                     name: target.name,
-                    address: target.address.to_string(),
+                    address: target.address,
                     form: target.form,
                     reachable: target.reachable,
                     sent: target.sent,

@@ -72,6 +72,18 @@ impl Reader {
         Ok(seq.map(schema::from_i64))
     }
 
+    /// The active alarms, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// The database can't be read.
+    pub fn active_alarms(&self) -> rusqlite::Result<Vec<Alarm>> {
+        self.connection
+            .prepare_cached("SELECT alarm FROM alarms ORDER BY raised_at_ms, alarm_id")?
+            .query_map([], schema::read_alarm)?
+            .collect()
+    }
+
     /// The last number of the spool that a notification target was sent; nothing if it has no cursor
     /// yet.
     ///
@@ -114,18 +126,6 @@ impl Reader {
                 "SELECT seq, at_ms, reason, alarm FROM journal ORDER BY seq DESC LIMIT ?1",
             )?
             .query_map([limit_of(limit)], schema::read_journal_row)?
-            .collect()
-    }
-
-    /// The active alarms, the oldest first.
-    ///
-    /// # Errors
-    ///
-    /// The database can't be read.
-    pub fn active_alarms(&self) -> rusqlite::Result<Vec<Alarm>> {
-        self.connection
-            .prepare_cached("SELECT alarm FROM alarms ORDER BY raised_at_ms, alarm_id")?
-            .query_map([], schema::read_alarm)?
             .collect()
     }
 

@@ -62,7 +62,8 @@ pub fn forwarding(
     if rules.is_empty() {
         rules.extend(everything(notifications, during_unstable));
     }
-    Forwarding { targets, rules, ..Forwarding::default() }
+    let receivers = notifications.receivers.iter().map(|receiver| receiver.name.clone()).collect();
+    Forwarding { targets, rules, receivers, ..Forwarding::default() }
 }
 
 /// The rule that holds where none is given: every trap goes to each target that takes traps.

@@ -6,6 +6,7 @@ mod forwarding;
 mod instability;
 mod notifications;
 mod peers;
+mod receivers;
 mod subnets;
 mod topology;
 mod traps;

@@ -19,6 +19,7 @@ use super::{
     access::community,
     credentials::{Keyring, V3_KEYS, choice, credentials, engine_id, user_name},
     duration, name,
+    receivers::receivers,
     traps::number,
 };
 use crate::config::{
@@ -56,7 +57,8 @@ enum VersionName {
 const VERSIONS: [(&str, VersionName); 3] =
     [("v1", VersionName::V1), ("v2c", VersionName::V2c), ("v3", VersionName::V3)];
 
-const SEVERITIES: [(&str, Severity); 4] = [
+/// Severities by their names.
+pub const SEVERITIES: [(&str, Severity); 4] = [
     (Severity::Critical.name(), Severity::Critical),
     (Severity::Major.name(), Severity::Major),
     (Severity::Minor.name(), Severity::Minor),
@@ -111,9 +113,10 @@ pub fn notifications(
         let name = given.unwrap_or_else(|| address.to_string());
         targets.push(target(table, name, address, keyring));
     }
+    let receivers = receivers(&mut table, &mut names);
     table.finish();
     let root_oid = root_oid.unwrap_or(default.root_oid);
-    (Notifications { root_oid, targets }, places)
+    (Notifications { root_oid, targets, receivers }, places)
 }
 
 /// All but the name and the address.
@@ -263,7 +266,8 @@ fn version(table: &mut Table<'_>, inform: bool, keyring: &Keyring) -> Version {
     }
 }
 
-fn kinds(value: &Value<'_>) -> Vec<Kind> {
+/// The kinds of alarms that are told.
+pub fn kinds(value: &Value<'_>) -> Vec<Kind> {
     if value.is_empty_list() {
         value.wrong(
             Wrong::new("no alarm is of none of the kinds")

@@ -99,8 +99,8 @@ impl Agent {
         self.subnets.restore(raised, state.standbys);
         self.overload.restore(active, now);
         let active_keys = active.keys().map(|(kind, object)| (*kind, object));
-        let targets = &self.settings.forwarding.targets;
-        self.targets.restore(active_keys, targets, now, &mut self.found);
+        let configured = &self.settings.forwarding;
+        self.targets.restore(active_keys, configured, now, &mut self.found);
         let left_out = self.instability.restore(state.records, active, deaf, now, &mut self.found);
         self.conclude();
         left_out
@@ -177,7 +177,7 @@ impl Agent {
             Input::Settings { settings, now } => self.reload(settings, *now),
             Input::Replayed(taken) => self.replayed(taken),
             Input::Target { name, unreachable, now } => {
-                let configured = &self.settings.forwarding.targets;
+                let configured = &self.settings.forwarding;
                 let why = unreachable.as_deref();
                 self.targets.report(name, why, configured, *now, &mut self.found);
             }
@@ -212,7 +212,7 @@ impl Agent {
         self.usm.reload(&settings.access.users, settings.access.max_engines);
         self.engines = Engines::new(&settings.access.engines);
         self.forwarding.reload(&settings.forwarding, &settings.instability);
-        self.targets.reload(&settings.forwarding.targets, now, &mut self.found);
+        self.targets.reload(&settings.forwarding, now, &mut self.found);
         self.instability.reload(settings.instability.clone(), now, &mut self.found);
         self.subnets.reload(settings.subnets.clone(), now, &mut self.found, &mut self.events);
     }

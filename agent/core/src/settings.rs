@@ -97,6 +97,8 @@ pub struct Forwarding {
     /// The encoded name of the varbind that carries a mark, evenkeelForwardedBy; an instance may
     /// follow it.
     pub mark_oid: Vec<u8>,
+    /// The names of who else is told alarms, and no traps: they can be unreachable too (TRAP-11).
+    pub receivers: Vec<String>,
 }
 
 /// A notification target, as far as forwarding asks.

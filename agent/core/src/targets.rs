@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use crate::{
     alarm::{ClearReason, Kind, Object},
     finding::Finding,
-    settings::ForwardTarget,
+    settings::Forwarding,
     time::Time,
 };
 
@@ -23,7 +23,7 @@ impl Targets {
     pub fn restore<'a>(
         &mut self,
         active: impl Iterator<Item = (Kind, &'a Object)>,
-        configured: &[ForwardTarget],
+        configured: &Forwarding,
         now: Time,
         found: &mut Vec<Finding>,
     ) {
@@ -42,7 +42,7 @@ impl Targets {
         &mut self,
         name: &str,
         unreachable: Option<&str>,
-        configured: &[ForwardTarget],
+        configured: &Forwarding,
         now: Time,
         found: &mut Vec<Finding>,
     ) {
@@ -65,7 +65,7 @@ impl Targets {
     }
 
     /// Holds them to the targets that are configured now.
-    pub fn reload(&mut self, configured: &[ForwardTarget], now: Time, found: &mut Vec<Finding>) {
+    pub fn reload(&mut self, configured: &Forwarding, now: Time, found: &mut Vec<Finding>) {
         self.unreachable.retain(|name| {
             let stays = names(configured, name);
             if !stays {
@@ -78,21 +78,24 @@ impl Targets {
     }
 }
 
-fn names(configured: &[ForwardTarget], name: &str) -> bool {
-    configured.iter().any(|target| target.name == name)
+fn names(configured: &Forwarding, name: &str) -> bool {
+    configured.targets.iter().any(|target| target.name == name)
+        || configured.receivers.iter().any(|receiver| receiver == name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::ForwardTarget;
 
-    fn configured(names: &[&str]) -> Vec<ForwardTarget> {
+    fn configured(names: &[&str]) -> Forwarding {
         let target = |name: &&str| ForwardTarget {
             name: (*name).to_owned(),
             durable: true,
             original: false,
         };
-        names.iter().map(target).collect()
+        let targets = names.iter().map(target).collect();
+        Forwarding { targets, receivers: vec!["chat".to_owned()], ..Forwarding::default() }
     }
 
     #[test]
@@ -111,6 +114,7 @@ mod tests {
         assert_eq!(report("gone", Some("no response"), 4), None);
         assert_eq!(report("noc", None, 5), Some(("noc".to_owned(), Some(ClearReason::Ended))));
         assert_eq!(report("noc", None, 6), None);
+        assert_eq!(report("chat", Some("status 500"), 7), Some(("chat".to_owned(), None)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod mib;
 mod mobility;
 mod notifications;
 mod peers;
+mod receivers;
 mod replay;
 mod service;
 mod snmpv3;

@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::alarm::Alarm;
+use evenkeel_core::{alarm::Alarm, usm::Secret};
 use tokio::{
     sync::{mpsc, watch},
     task::AbortHandle,
@@ -58,7 +58,7 @@ pub enum Form {
         /// Where.
         endpoint: Endpoint,
         /// What each delivery is signed with, if it is.
-        secret: Option<Vec<u8>>,
+        secret: Option<Secret>,
     },
     /// Gets a message for each event (RFC 5424).
     Syslog {

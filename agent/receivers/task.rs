@@ -136,7 +136,7 @@ impl Courier {
                 let mut headers = vec![(webhook::DELIVERY, webhook::delivery(agent, rows))];
                 if let Some(secret) = secret {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                    let signature = webhook::signature(secret, now.as_secs(), &body);
+                    let signature = webhook::signature(&secret.0, now.as_secs(), &body);
                     headers.push((webhook::SIGNATURE, signature));
                 }
                 client.post(&headers, &body)

@@ -440,5 +440,6 @@ fn forwarding() -> Forwarding {
         mark: ENGINE.to_vec(),
         // 1.3.6.1.4.1.8072.9999.9999.1904.1.35, evenkeelForwardedBy under the default root.
         mark_oid: vec![0x2b, 6, 1, 4, 1, 0xbf, 8, 0xce, 15, 0xce, 15, 0x8e, 0x70, 1, 35],
+        receivers: Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::alarm::Severity;
+use evenkeel_core::{alarm::Severity, usm::Secret};
 
 use super::{
     Unique,
@@ -116,7 +116,7 @@ fn webhook(table: &mut Table<'_>) -> Option<Form> {
                     .help("make one by: openssl rand -hex 32"),
             );
         }
-        Some(octets)
+        Some(Secret(octets))
     });
     Some(Form::Webhook { endpoint: endpoint?, secret })
 }

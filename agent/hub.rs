@@ -43,6 +43,26 @@ pub struct Hub {
     problems: Vec<String>,
 }
 
+/// What is shared.
+pub struct Parts {
+    /// The way to the driver.
+    pub requests: mpsc::Sender<Request>,
+    /// The agent's own metrics.
+    pub metrics: Metrics,
+    /// Who tells the notification targets.
+    pub notifier: Notifier,
+    /// Who tells the others.
+    pub receivers: Receivers,
+    /// The peer monitor.
+    pub peers: Peers,
+    /// The agent's name.
+    pub name: String,
+    /// When it started.
+    pub started: Instant,
+    /// What keeps it from doing all that it should.
+    pub problems: Vec<String>,
+}
+
 /// How the configuration in force came to be.
 #[derive(Clone, Copy, Debug)]
 struct ConfigState {
@@ -56,17 +76,10 @@ struct ConfigState {
 pub struct NoAnswer;
 
 impl Hub {
-    /// Shares these. `problems` keep this agent from doing all that it should.
-    pub fn new(
-        requests: mpsc::Sender<Request>,
-        metrics: Metrics,
-        notifier: Notifier,
-        receivers: Receivers,
-        peers: Peers,
-        name: String,
-        started: Instant,
-        problems: Vec<String>,
-    ) -> Arc<Hub> {
+    /// Shares these.
+    pub fn new(parts: Parts) -> Arc<Hub> {
+        let Parts { requests, metrics, notifier, receivers, peers, name, started, problems } =
+            parts;
         let config = Mutex::new(ConfigState { ok: true, loaded_at: SystemTime::now() });
         let (metrics, notifier) = (Arc::new(metrics), Mutex::new(notifier));
         let receivers = Mutex::new(receivers);

@@ -33,7 +33,7 @@ use crate::{
     ear::{self, Limits, icmp},
     forwarder::{self, Forwarder},
     host,
-    hub::Hub,
+    hub::{self, Hub},
     metrics::Metrics,
     notifier::{Notifier, Surroundings},
     onward::Onward,
@@ -224,8 +224,16 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let notifier = Notifier::new(around, addressees::notified(&config), start);
     store.keep_targets(addressees::names(&config));
     outspool.keep_targets(&addressees::acknowledging(&config));
-    let hub =
-        Hub::new(requests, Metrics::new()?, notifier, receivers, peers, name, started, problems);
+    let hub = Hub::new(hub::Parts {
+        requests,
+        metrics: Metrics::new()?,
+        notifier,
+        receivers,
+        peers,
+        name,
+        started,
+        problems,
+    });
 
     let control_path = config.agent.control_socket();
     let control = control::bind(&control_path)?;

@@ -44,6 +44,7 @@ fn forwarding(rules: Vec<ForwardRule>) -> Settings {
         rules,
         mark: b"\x80\x00\x1f\x88\x04me".to_vec(),
         mark_oid: oid_content(&MARK_OID),
+        receivers: Vec::new(),
     };
     Settings { forwarding, ..open_settings() }
 }

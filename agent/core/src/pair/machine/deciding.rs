@@ -215,7 +215,9 @@ impl Pair {
         let (mut primary, alone) = match self.role {
             Stand::Primary(primary) => (Primary { term, ..primary }, reason == Reason::Alone),
             Stand::Undecided | Stand::Standby => {
-                let licence = Licence::none(now);
+                // A mate that fell silent just before has had that time already: it is not given the whole
+                // of it once more before this agent goes on alone.
+                let licence = Licence::none(self.mate.silent_since.min(now));
                 (Primary { term, licence, leaving: None, met: None }, silent || out_of_it)
             }
         };

@@ -18,6 +18,7 @@ use std::{
 use anyhow::Context;
 use evenkeel_core::counters::Rejected;
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
@@ -39,7 +40,7 @@ const AT_ONCE: usize = 16;
 const LONGEST_QUESTION: u64 = 64 << 10;
 
 /// A rejected datagram, as told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RejectedDatagram {
     /// When it was received, in UTC.
     pub at: String,
@@ -54,7 +55,8 @@ pub struct RejectedDatagram {
 }
 
 impl RejectedDatagram {
-    fn new(rejected: &Rejected) -> RejectedDatagram {
+    /// As it was kept.
+    pub fn new(rejected: &Rejected) -> RejectedDatagram {
         RejectedDatagram {
             at: status::utc(rejected.at),
             source: rejected.source.to_string(),

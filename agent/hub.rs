@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::Clock,
+    control::RejectedDatagram,
     driver::Request,
     metrics::{Metrics, Surroundings, UNSTABLE_SERIES},
     notifier::{Notifier, TargetStats},
@@ -29,6 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many alarms and unstable objects a status lists at most; it always counts them all.
 const LISTED: usize = 1_000;
+
+/// What there is to see of one moment.
+pub struct View {
+    /// The status document.
+    pub status: Status,
+    /// The last datagrams that were not taken in, the newest first.
+    pub rejected: Vec<RejectedDatagram>,
+}
 
 /// Shared by those who show.
 pub struct Hub {
@@ -128,6 +137,22 @@ impl Hub {
     pub async fn status(&self) -> Result<Status, NoAnswer> {
         let snapshot =
             self.snapshot(Detail { alarms: LISTED, episodes: LISTED, rejected: false }).await?;
+        self.status_of(&snapshot).await
+    }
+
+    /// The status document, and what else there is to see of the same moment.
+    ///
+    /// # Errors
+    ///
+    /// The driver does not answer.
+    pub async fn view(&self) -> Result<View, NoAnswer> {
+        let snapshot =
+            self.snapshot(Detail { alarms: LISTED, episodes: LISTED, rejected: true }).await?;
+        let rejected = snapshot.rejected.iter().rev().map(RejectedDatagram::new).collect();
+        Ok(View { status: self.status_of(&snapshot).await?, rejected })
+    }
+
+    async fn status_of(&self, snapshot: &Snapshot) -> Result<Status, NoAnswer> {
         let about = About {
             name: self.name.clone(),
             uptime: self.started.elapsed(),
@@ -135,7 +160,7 @@ impl Hub {
             targets: self.targets(),
             peers: self.peers_view(Rows::None).await?.as_ref().map(PeersSummary::new),
         };
-        Ok(Status::new(&snapshot, about))
+        Ok(Status::new(snapshot, about))
     }
 
     /// The peers in sum, and those that the filter names.
@@ -145,10 +170,33 @@ impl Hub {
     /// The peers' engine does not answer.
     pub async fn peers(&self, filter: Filter) -> anyhow::Result<PeersStatus> {
         let rows = if filter.limit > 0 { Rows::All } else { Rows::None };
-        let Some(view) = self.peers_view(rows).await? else {
-            return Ok(PeersStatus::none(Clock::both().wall_time()));
-        };
-        let status = tokio::task::spawn_blocking(move || PeersStatus::new(&view, &filter));
+        let view = self.peers_view(rows).await?;
+        self.peers_of(Arc::new(view), filter).await
+    }
+
+    /// Every peer; nothing if none are configured.
+    ///
+    /// # Errors
+    ///
+    /// The peers' engine does not answer.
+    pub async fn every_peer(&self) -> Result<Option<PeersView>, NoAnswer> {
+        self.peers_view(Rows::All).await
+    }
+
+    /// The peers in sum as they were seen, and those of them that the filter names.
+    ///
+    /// # Errors
+    ///
+    /// The runtime stops.
+    pub async fn peers_of(
+        &self,
+        view: Arc<Option<PeersView>>,
+        filter: Filter,
+    ) -> anyhow::Result<PeersStatus> {
+        let status = tokio::task::spawn_blocking(move || match &*view {
+            Some(view) => PeersStatus::new(view, &filter),
+            None => PeersStatus::none(Clock::both().wall_time()),
+        });
         Ok(status.await?)
     }
 

@@ -3,6 +3,7 @@
 //! `README.md` beside this file shows how the parts fit together.
 
 mod addressees;
+mod api;
 mod cli;
 mod clock;
 mod config;
@@ -19,6 +20,7 @@ mod metrics;
 mod notifier;
 mod onward;
 mod outbox;
+mod page;
 mod peers;
 mod pinger;
 mod receivers;

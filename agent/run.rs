@@ -45,7 +45,7 @@ use crate::{
     spool::{self, AnswerSockets, Recovered, Spool},
     standby::{self, Mover},
     store::{self, Retention, Store},
-    web,
+    web::{self, ReloadOrder, access::Access},
 };
 
 /// How many requests to the driver may wait.
@@ -254,9 +254,19 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         recorder,
     };
     let driving = tokio::spawn(Driver::new(agent, parts).run(asked));
+    let access = watch::Sender::new(Arc::new(Access::new(config.web.file.as_deref())));
+    let remote_reload = watch::Sender::new(config.web.remote_reload);
+    let (reloads, mut ordered) = mpsc::channel(1);
     if config.web.enabled {
-        let listener = web::bind(config.web.listen).await?;
-        tokio::spawn(web::serve(listener, hub.clone()));
+        let parts = web::Parts {
+            hub: hub.clone(),
+            state_dir: state_dir.clone(),
+            committed: store.committed(),
+            access: access.subscribe(),
+            reloads,
+            remote_reload: remote_reload.subscribe(),
+        };
+        tokio::spawn(web::serve(web::bind(config.web.listen).await?, parts));
     }
     say_what_it_does(&config, path.as_deref(), &state_dir);
     service::ready();
@@ -269,27 +279,20 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         hub: hub.clone(),
         store: store.clone(),
         outspool,
+        access,
+        remote_reload,
     };
     let mut config = config;
     let mut driving = std::pin::pin!(driving);
     loop {
         tokio::select! {
             _ = hangup.recv() => {
-                service::reloading();
-                match running.reload(&mut config, path.as_deref()).await {
-                    Ok(()) => {
-                        hub.reloaded(true);
-                        info!("the configuration was loaded again and is in force");
-                    }
-                    Err(refused) => {
-                        hub.reloaded(false);
-                        error!(
-                            "the new configuration is refused and the one before stays in force: \
-                             {refused:#}"
-                        );
-                    }
-                }
-                service::ready();
+                let _ = running.reload_and_tell(&mut config, path.as_deref()).await;
+            }
+            Some(order) = ordered.recv() => {
+                let order: ReloadOrder = order;
+                // Whoever ordered it may have gone away.
+                let _ = order.send(running.reload_and_tell(&mut config, path.as_deref()).await);
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
@@ -348,9 +351,36 @@ struct Running {
     hub: Arc<Hub>,
     store: Arc<Store>,
     outspool: Arc<Outspool>,
+    access: watch::Sender<Arc<Access>>,
+    remote_reload: watch::Sender<bool>,
 }
 
 impl Running {
+    /// Loads the configuration again, and tells whoever watches how that went. What was refused is given
+    /// back in words.
+    async fn reload_and_tell(
+        &mut self,
+        config: &mut Config,
+        path: Option<&Path>,
+    ) -> Result<(), String> {
+        service::reloading();
+        let loaded = self.reload(config, path).await;
+        self.hub.reloaded(loaded.is_ok());
+        service::ready();
+        match loaded {
+            Ok(()) => {
+                info!("the configuration was loaded again and is in force");
+                Ok(())
+            }
+            Err(refused) => {
+                error!(
+                    "the new configuration is refused and the one before stays in force: {refused:#}"
+                );
+                Err(format!("{refused:#}").trim().to_owned())
+            }
+        }
+    }
+
     /// Loads the configuration again. Whatever is wrong with it, the one before stays in force.
     async fn reload(&mut self, config: &mut Config, path: Option<&Path>) -> anyhow::Result<()> {
         let (new, warnings) =
@@ -359,14 +389,17 @@ impl Running {
         let fixed = |config: &Config| {
             (
                 config.agent.clone(),
-                config.web.clone(),
+                (config.web.enabled, config.web.listen),
                 config.notifications.root_oid.clone(),
                 config.spool.clone(),
                 config.journal.clone(),
             )
         };
         if fixed(&new) != fixed(config) {
-            warn!("[agent], [web], [spool], [journal] and root_oid take hold at the next start");
+            warn!(
+                "[agent], [spool], [journal], root_oid, and whether and where there is a page take hold \
+                 at the next start"
+            );
         }
         hold_against_host(&new).await?;
         let forwards = addressees::forwarded(&new);
@@ -388,6 +421,8 @@ impl Running {
         self.hub.receivers().set(new.notifications.receivers.clone());
         self.store.keep_targets(addressees::names(&new));
         self.outspool.keep_targets(&addressees::acknowledging(&new));
+        self.access.send_replace(Arc::new(Access::new(new.web.file.as_deref())));
+        self.remote_reload.send_replace(new.web.remote_reload);
         *config = new;
         Ok(())
     }
@@ -482,7 +517,9 @@ fn say_what_it_does(config: &Config, path: Option<&Path>, state_dir: &Path) {
         );
     }
     if config.web.enabled {
-        info!("metrics: http://{}/metrics", config.web.listen);
+        let secret = config.web.file.as_ref().is_some_and(|file| file.tls.is_some());
+        let scheme = if secret { "https" } else { "http" };
+        info!("status page: {scheme}://{}/, metrics: /metrics", config.web.listen);
     }
     info!("state: {}", state_dir.display());
 }

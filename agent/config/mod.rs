@@ -45,7 +45,7 @@ use reader::Reader;
 use secret::Surroundings;
 pub use units::{Wrong, peer as peer_address};
 
-use crate::{files::FilePattern, receivers::Receiver};
+use crate::{files::FilePattern, receivers::Receiver, web::file::WebFile};
 
 /// Where the file is looked for if none is named.
 pub const DEFAULT_PATH: &str = "/etc/evenkeel/evenkeel.toml";
@@ -250,12 +250,17 @@ pub struct Web {
     pub enabled: bool,
     /// Where it is.
     pub listen: SocketAddr,
+    /// Whether another host may order that the configuration is loaded again.
+    pub remote_reload: bool,
+    /// The web configuration file: TLS, users with passwords, headers.
+    pub file: Option<Arc<WebFile>>,
 }
 
 impl Default for Web {
     fn default() -> Web {
         // Loopback, as the page asks for no password.
-        Web { enabled: true, listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 19040) }
+        let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 19040);
+        Web { enabled: true, listen, remote_reload: false, file: None }
     }
 }
 

@@ -48,6 +48,7 @@ static SECRETS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
         ("short.secret", 0o600, b"maple\n"),
         ("lines.secret", 0o600, b"maple\nsyrup\n"),
         ("long.secret", 0o600, &[b'x'; 1025]),
+        ("web.yml", 0o640, b"http_server_config:\n  http2: false\n"),
         ("credentials/nms1-passphrase", 0o400, b"maplesyrup"),
     ] {
         write(name, mode, content);
@@ -368,6 +369,7 @@ fn the_defaults_in_the_sample_are_the_defaults() {
             "record =",
             "forwarders =",
             "engine_id =",
+            "config_file =",
         ];
         if !in_table_list && !example.iter().any(|key| line.starts_with(key)) {
             text.push_str(line);

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The document.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeersStatus {
     /// The version of this document's form.
     pub schema: u32,
@@ -161,7 +161,7 @@ pub struct FileStatus {
 }
 
 /// A peer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerStatus {
     /// Its address.
     pub address: String,

@@ -445,7 +445,8 @@ impl Status {
 }
 
 impl AlarmStatus {
-    fn new(alarm: &Alarm) -> AlarmStatus {
+    /// As it is told.
+    pub fn new(alarm: &Alarm) -> AlarmStatus {
         AlarmStatus {
             id: alarm.id.to_string(),
             kind: alarm.kind.name().to_owned(),

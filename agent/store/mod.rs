@@ -45,7 +45,11 @@ use evenkeel_core::{
 use tokio::sync::watch;
 
 use self::writer::{Message, Writer};
-pub use self::{reader::Reader, restore::Restored, schema::rfc3339};
+pub use self::{
+    reader::{JournalRow, Reader},
+    restore::Restored,
+    schema::rfc3339,
+};
 
 /// How many alarm events may wait before the store is behind: some three seconds of writing, and
 /// 50 MB.

@@ -56,6 +56,29 @@ impl Reader {
             .collect()
     }
 
+    /// The last `limit` rows of the journal, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// The database can't be read.
+    pub fn recent(&self, limit: usize) -> rusqlite::Result<Vec<JournalRow>> {
+        self.connection
+            .prepare_cached(
+                "SELECT seq, at_ms, reason, alarm FROM journal ORDER BY seq DESC LIMIT ?1",
+            )?
+            .query_map([limit_of(limit)], schema::read_journal_row)?
+            .collect()
+    }
+
+    /// The last row that was ever written to the journal, 0 if there was none.
+    ///
+    /// # Errors
+    ///
+    /// The database can't be read.
+    pub fn last_seq(&self) -> rusqlite::Result<u64> {
+        super::restore::last_seq(&self.connection)
+    }
+
     /// The last row of the journal that a notification target was sent; nothing if it has no
     /// cursor yet.
     ///
@@ -109,33 +132,6 @@ impl Reader {
         let last =
             self.connection.query_row("SELECT max(spool) FROM targets", [], |row| row.get(0));
         last.map(|last: Option<i64>| last.map(schema::from_i64))
-    }
-}
-
-/// What only tests ask: operators ask it of the views in the database.
-#[cfg(test)]
-impl Reader {
-    /// The last `limit` rows of the journal, the newest first.
-    ///
-    /// # Errors
-    ///
-    /// The database can't be read.
-    pub fn recent(&self, limit: usize) -> rusqlite::Result<Vec<JournalRow>> {
-        self.connection
-            .prepare_cached(
-                "SELECT seq, at_ms, reason, alarm FROM journal ORDER BY seq DESC LIMIT ?1",
-            )?
-            .query_map([limit_of(limit)], schema::read_journal_row)?
-            .collect()
-    }
-
-    /// The last row that was ever written to the journal, 0 if there was none.
-    ///
-    /// # Errors
-    ///
-    /// The database can't be read.
-    pub fn last_seq(&self) -> rusqlite::Result<u64> {
-        super::restore::last_seq(&self.connection)
     }
 }
 

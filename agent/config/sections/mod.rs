@@ -11,7 +11,7 @@ mod subnets;
 mod topology;
 mod traps;
 
-use std::{collections::HashMap, hash::Hash, path::PathBuf, time::Duration};
+use std::{collections::HashMap, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
 
 use credentials::Keyring;
 use evenkeel_core::settings::Settings;
@@ -25,6 +25,7 @@ use super::{
     reader::{Reader, Table, Value},
     units::{self, Wrong},
 };
+use crate::web::file::{self, WebFile};
 
 /// The longest name of an agent, a group or a notification target: names become labels of metrics
 /// and columns of tables.
@@ -98,8 +99,37 @@ fn web(mut table: Table<'_>) -> Web {
             _ => units::listen(text),
         })
     });
+    let remote_reload = table.get("remote_reload").and_then(|value| value.boolean());
+    let file = table.get("config_file").and_then(|value| web_file(&value));
     table.finish();
-    Web { enabled: enabled.unwrap_or(default.enabled), listen: listen.unwrap_or(default.listen) }
+    Web {
+        enabled: enabled.unwrap_or(default.enabled),
+        listen: listen.unwrap_or(default.listen),
+        remote_reload: remote_reload.unwrap_or(default.remote_reload),
+        file,
+    }
+}
+
+/// The web configuration file, read with those that it names. It holds secrets, so who only asks the
+/// agent something does not read it.
+fn web_file(value: &Value<'_>) -> Option<Arc<WebFile>> {
+    let name = value.parse(|text| match text {
+        "" => Err(Wrong::new("the name of the file is missing")
+            .help("without a web configuration file, leave this out")),
+        text if text.contains('\0') => Err(Wrong::new("a path can't hold a NUL byte")),
+        text => Ok(PathBuf::from(text)),
+    })?;
+    let surroundings = value.surroundings();
+    if !surroundings.secrets {
+        return None;
+    }
+    match file::read(&surroundings.directory.join(name)) {
+        Ok(file) => Some(Arc::new(file)),
+        Err(what) => {
+            value.wrong(Wrong::new(what));
+            None
+        }
+    }
 }
 
 fn journal(mut table: Table<'_>) -> Journal {

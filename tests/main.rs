@@ -15,6 +15,7 @@ mod instability;
 mod mib;
 mod mobility;
 mod notifications;
+mod page;
 mod peers;
 mod receivers;
 mod replay;

@@ -1,6 +1,7 @@
 //! The agent under test: the real binary, with a configuration and a state directory of its own.
 
 use std::{
+    cell::RefCell,
     fs::{self, File, OpenOptions},
     path::PathBuf,
     process::ExitStatus,
@@ -28,6 +29,9 @@ pub struct Agent<'a> {
     directory: TempDir,
     process: Option<Guard>,
     via: Vec<String>,
+    /// Its table `[web]`, and the rest of its configuration.
+    web: String,
+    rest: RefCell<String>,
 }
 
 /// One row of the journal.
@@ -58,20 +62,37 @@ impl<'a> Agent<'a> {
 
     /// The same, through a program that takes rights away before it runs what follows.
     pub fn start_via(ns: &'a Ns, configuration: &str, via: &[&str]) -> Agent<'a> {
-        let directory = TempDir::with_prefix("ek-agent-").expect("a temporary directory");
-        let via = via.iter().map(|&word| word.to_owned()).collect();
-        let mut agent = Agent { ns, directory, process: None, via };
-        agent.configure(configuration);
+        let mut agent = Agent::with(ns, configuration);
+        agent.via = via.iter().map(|&word| word.to_owned()).collect();
         agent.launch();
         agent
+    }
+
+    /// One that is configured, and not started yet.
+    pub fn with(ns: &'a Ns, configuration: &str) -> Agent<'a> {
+        let directory = TempDir::with_prefix("ek-agent-").expect("a temporary directory");
+        let web = format!("listen = {WEB:?}");
+        let rest = RefCell::default();
+        let agent = Agent { ns, directory, process: None, via: Vec::new(), web, rest };
+        agent.configure(configuration);
+        agent
+    }
+
+    /// Writes the configuration file anew, with these lines in its table `[web]`.
+    pub fn configure_web(&mut self, lines: &str) {
+        lines.clone_into(&mut self.web);
+        let configuration = self.rest.borrow().clone();
+        self.configure(&configuration);
     }
 
     /// Writes the configuration file anew, without telling the agent.
     pub fn configure(&self, configuration: &str) {
         let state = self.state();
         fs::create_dir_all(&state).expect("a writable temporary directory");
+        self.rest.replace(configuration.to_owned());
         let text = format!(
-            "[web]\nlisten = {WEB:?}\n\n[agent]\nname = \"keel-1\"\nstate_dir = {:?}\n{configuration}",
+            "[web]\n{}\n\n[agent]\nname = \"keel-1\"\nstate_dir = {:?}\n{configuration}",
+            self.web,
             state.to_str().expect("a plain path"),
         );
         fs::write(self.file(), text).expect("a writable temporary directory");

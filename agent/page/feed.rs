@@ -29,7 +29,7 @@ use super::{
     sections::{DRAWN, Sections, failing},
     traces::Traces,
 };
-use crate::web::{Web, problem::Problem};
+use crate::web::{Web, access::Access, problem::Problem};
 
 /// How often there is a look though no alarm was written.
 pub const PERIOD: Duration = Duration::from_secs(2);
@@ -190,6 +190,7 @@ impl Latest {
 /// A viewer, from one look to the next.
 struct Viewer {
     latest: watch::Receiver<Arc<Latest>>,
+    access: watch::Receiver<Arc<Access>>,
     /// The last look that it was sent.
     sent: u64,
     _place: OwnedSemaphorePermit,
@@ -202,10 +203,15 @@ pub async fn live(State(web): State<Arc<Web>>) -> Response {
         let problem = Problem::unavailable(&format!("{VIEWERS} watch already, which is the most"));
         return problem.into_response();
     };
-    let viewer = Viewer { latest: web.feed.latest.subscribe(), sent: 0, _place: place };
+    let (latest, access) = (web.feed.latest.subscribe(), web.access());
+    let viewer = Viewer { latest, access, sent: 0, _place: place };
     web.feed.came.notify_one();
     let stream = futures_util::stream::unfold(viewer, |mut viewer| async {
-        viewer.latest.changed().await.ok()?;
+        tokio::select! {
+            changed = viewer.latest.changed() => changed.ok()?,
+            // After a reload the browser comes again, and has to show what is asked for now.
+            _ = viewer.access.changed() => return None,
+        }
         let latest = viewer.latest.borrow_and_update().clone();
         let event = latest.since(viewer.sent);
         viewer.sent = latest.look;

@@ -14,7 +14,7 @@ use ring::hmac;
 use rustls::ServerConfig;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use super::file::WebFile;
+use super::file::{Mark, WebFile};
 
 /// How many good passwords are remembered: one for each user and program that comes, and then some.
 const REMEMBERED: usize = 1024;
@@ -25,7 +25,7 @@ const TURN: Duration = Duration::from_secs(5);
 /// Who may come in.
 #[derive(Default)]
 pub struct Access {
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<(Arc<ServerConfig>, Mark)>,
     users: Option<Users>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -44,7 +44,7 @@ impl Access {
     pub fn new(file: Option<&WebFile>) -> Access {
         let Some(file) = file else { return Access::default() };
         Access {
-            tls: file.tls.as_ref().map(|tls| Arc::clone(tls.config())),
+            tls: file.tls.as_ref().map(|tls| (Arc::clone(tls.config()), tls.mark())),
             users: (!file.users.is_empty()).then(|| Users::new(file.users.clone())),
             headers: file.headers.clone(),
         }
@@ -52,7 +52,14 @@ impl Access {
 
     /// How connections are kept secret, if they are.
     pub fn tls(&self) -> Option<&Arc<ServerConfig>> {
-        self.tls.as_ref()
+        self.tls.as_ref().map(|(config, _)| config)
+    }
+
+    /// Whether who has connected under this has proven as much as the other asks at a handshake. Users are
+    /// asked with each request, a certificate only there.
+    pub fn connects_as(&self, other: &Access) -> bool {
+        let mark = |access: &Access| access.tls.as_ref().map(|(_, mark)| *mark);
+        mark(self) == mark(other)
     }
 
     /// The headers that every answer carries.

@@ -72,13 +72,15 @@ impl axum::serve::Listener for Door {
                     };
                     // What is live is small and should not wait for more.
                     let _ = stream.set_nodelay(true);
-                    let Some(tls) = self.access.borrow().tls().cloned() else {
-                        return (Connection::new(Stream::Plain(stream), place), from);
+                    let access = self.access.borrow().clone();
+                    let Some(tls) = access.tls() else {
+                        return (Connection::new(Stream::Plain(stream), access, place), from);
                     };
+                    let acceptor = TlsAcceptor::from(tls.clone());
                     self.handshakes.spawn(async move {
-                        let handshake = TlsAcceptor::from(tls).accept(stream);
-                        let stream = timeout(HANDSHAKE, handshake).await.ok()?.ok()?;
-                        Some((Connection::new(Stream::Tls(Box::new(stream)), place), from))
+                        let handshake = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+                        let stream = Stream::Tls(Box::new(handshake.ok()?.ok()?));
+                        Some((Connection::new(stream, access, place), from))
                     });
                 }
                 Some(done) = self.handshakes.join_next() => {
@@ -95,13 +97,18 @@ impl axum::serve::Listener for Door {
     }
 }
 
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
-pub struct Remote(pub SocketAddr);
+/// Who is at the other end, and how they came in.
+#[derive(Clone)]
+pub struct Remote {
+    /// The address.
+    pub from: SocketAddr,
+    /// What was asked of them when they connected.
+    pub access: Arc<Access>,
+}
 
 impl Connected<IncomingStream<'_, Door>> for Remote {
     fn connect_info(stream: IncomingStream<'_, Door>) -> Remote {
-        Remote(*stream.remote_addr())
+        Remote { from: *stream.remote_addr(), access: stream.io().access.clone() }
     }
 }
 
@@ -113,13 +120,14 @@ enum Stream {
 /// A connection that ends when nothing has moved for [`STILL`].
 pub struct Connection {
     stream: Stream,
+    access: Arc<Access>,
     still: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: Stream, place: OwnedSemaphorePermit) -> Connection {
-        Connection { stream, still: Box::pin(sleep(STILL)), _place: place }
+    fn new(stream: Stream, access: Arc<Access>, place: OwnedSemaphorePermit) -> Connection {
+        Connection { stream, access, still: Box::pin(sleep(STILL)), _place: place }
     }
 
     /// What a try to read or write came to, unless nothing has moved for too long.

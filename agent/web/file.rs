@@ -57,24 +57,34 @@ impl fmt::Debug for WebFile {
     }
 }
 
+/// What tells one TLS configuration from another: a hash of all that it was made of.
+pub type Mark = [u8; 32];
+
 /// TLS with this agent's certificate.
-pub struct Tls(Arc<ServerConfig>);
-
-impl PartialEq for Tls {
-    /// Whether they come from the same reading of the files: keys are not compared.
-    fn eq(&self, other: &Tls) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    mark: Mark,
 }
-
-impl Eq for Tls {}
 
 impl Tls {
     /// What a handshake needs.
     pub const fn config(&self) -> &Arc<ServerConfig> {
-        &self.0
+        &self.config
+    }
+
+    /// What tells it from others.
+    pub const fn mark(&self) -> Mark {
+        self.mark
     }
 }
+
+impl PartialEq for Tls {
+    fn eq(&self, other: &Tls) -> bool {
+        self.mark == other.mark
+    }
+}
+
+impl Eq for Tls {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -247,12 +257,13 @@ fn tls_of(tls: &TlsDocument, directory: &Path) -> Result<Tls, String> {
         .ok_or("cert_file: the agent's certificate is missing")?;
     let key = given("key", key.as_deref(), key_file.as_deref(), directory)?
         .ok_or("key_file: the key of the agent's certificate is missing")?;
+    let roots = given("client_ca", client_ca.as_deref(), client_ca_file.as_deref(), directory)?;
+    let mark = mark(tls, [&certificate, &key, roots.as_deref().unwrap_or_default()]);
     let chain = certificates(&certificate).map_err(|what| format!("cert_file: {what}"))?;
     // What is wrong with a key is not said in more detail, as that may show a part of it.
     let key = PrivateKeyDer::from_pem_slice(&key)
         .map_err(|_| "key_file: there is no key in PEM in it".to_owned())?;
     let provider = Arc::new(provider(&tls.curve_preferences)?);
-    let roots = given("client_ca", client_ca.as_deref(), client_ca_file.as_deref(), directory)?;
     let roots = roots.map(|pem| roots_of(&pem)).transpose();
     let roots = roots.map_err(|what| format!("client_ca_file: {what}"))?;
     let verifier = |roots: Option<RootCertStore>| {
@@ -293,7 +304,22 @@ fn tls_of(tls: &TlsDocument, directory: &Path) -> Result<Tls, String> {
         .map_err(|error| format!("key_file: it does not fit the certificate: {error}"))?;
     let mut config = config;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Tls(Arc::new(config)))
+    Ok(Tls { config: Arc::new(config), mark })
+}
+
+fn mark(tls: &TlsDocument, pems: [&[u8]; 3]) -> Mark {
+    let mut context = ::ring::digest::Context::new(&::ring::digest::SHA256);
+    for pem in pems {
+        context.update(&(pem.len() as u64).to_be_bytes());
+        context.update(pem);
+    }
+    context.update(&[tls.client_auth_type as u8]);
+    for curve in &tls.curve_preferences {
+        context.update(&[*curve as u8]);
+    }
+    let mut mark = Mark::default();
+    mark.copy_from_slice(context.finish().as_ref());
+    mark
 }
 
 /// The primitives, with the key exchanges that are wanted, in their order.
@@ -404,6 +430,11 @@ mod tests {
         assert_eq!(file.users.len(), 1);
         assert_eq!(file.headers[0].0, "x-frame-options");
         assert_eq!(format!("{file:?}"), "WebFile { .. }");
+        assert!(file == read(&text).unwrap());
+        let other = text
+            .replace("RequireAndVerify", "Verify")
+            .replace("ClientCert\n", "ClientCertIfGiven\n");
+        assert!(file != read(&other).unwrap());
     }
 
     #[test]

@@ -99,6 +99,13 @@ pub struct Web {
 }
 
 impl Web {
+    /// Who may come in, to be told when that changes.
+    pub fn access(&self) -> watch::Receiver<Arc<Access>> {
+        let mut access = self.access.clone();
+        access.mark_unchanged();
+        access
+    }
+
     /// What there is to see, as it was so long ago at most.
     ///
     /// # Errors
@@ -179,9 +186,19 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
 }
 
 /// Lets in who may come in, and gives every answer its headers.
-async fn admit(State(web): State<Arc<Web>>, request: Request, next: Next) -> Response {
+async fn admit(
+    State(web): State<Arc<Web>>,
+    ConnectInfo(remote): ConnectInfo<Remote>,
+    request: Request,
+    next: Next,
+) -> Response {
     let access = web.access.borrow().clone();
     let mut response = match access.admit(request.headers()).await {
+        // Who came in before a reload may not have shown what is asked for since.
+        Ok(()) if !remote.access.connects_as(&access) => {
+            let problem = Problem::unavailable(&"what TLS asks for has changed; connect again");
+            ([(header::CONNECTION, "close")], problem).into_response()
+        }
         Ok(()) => next.run(request).await,
         Err(Refused::Unknown) => {
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "name and password are needed");
@@ -222,7 +239,7 @@ async fn ready(State(web): State<Arc<Web>>) -> Response {
 /// Loads the configuration again, as SIGHUP does.
 async fn reload(
     State(web): State<Arc<Web>>,
-    ConnectInfo(Remote(from)): ConnectInfo<Remote>,
+    ConnectInfo(Remote { from, .. }): ConnectInfo<Remote>,
     headers: HeaderMap,
 ) -> Response {
     if !*web.remote_reload.borrow() && !is_of_this_host(from, &headers) {

@@ -150,7 +150,7 @@ fn whole(
             body data-version=(status.agent.version) data-name=(name) {
                 a.skip href="#alarms" { "Skip to the alarms" }
                 header {
-                    div.name {
+                    div.top {
                         h1 { (name) }
                         p #live hidden {}
                     }

@@ -15,8 +15,12 @@ const WIDTH: f64 = 240.0;
 const HEIGHT: f64 = 28.0;
 
 /// Where its line is, and how high above it a tick may be.
-const BASE: f64 = 22.0;
-const TALLEST: f64 = 18.0;
+const BASE: f64 = 24.0;
+const TALLEST: f64 = 21.0;
+
+/// How thick the line is, and how high above it the tick of one trap: well above the line.
+const THICK: f64 = 5.0;
+const SHORTEST: f64 = 12.0;
 
 /// Draws an episode with the moments of its traps that were seen: seconds after *first*, and how many
 /// traps came since the one before.
@@ -33,15 +37,15 @@ pub fn episode(status: &Status, unstable: &UnstableStatus, moments: &[(f64, u64)
     };
     // What came between two looks is one tick, the taller the more it was.
     let tick = |traps: u64| {
-        let tall = (6.0 + 3.0 * (traps as f64).log2()).clamp(6.0, TALLEST);
+        let tall = (SHORTEST + 3.0 * (traps as f64).log2()).clamp(SHORTEST, TALLEST);
         format!("{:.1}", BASE - tall)
     };
     let base = format!("{BASE:.1}");
     let words = in_words(status, unstable);
     html! {
         svg.episode viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(words) {
-            rect.unstable-time x=(x(0.0)) y=(BASE - 5.0) width=(length(0.0, last)) height="5" {}
-            rect.waiting x=(x(last)) y=(BASE - 5.0) width=(length(last, whole)) height="5" {}
+            rect.unstable-time x=(x(0.0)) y=(BASE - THICK) width=(length(0.0, last)) height=(THICK) {}
+            rect.waiting x=(x(last)) y=(BASE - THICK) width=(length(last, whole)) height=(THICK) {}
             line.base x1="2" y1=(base) x2=(WIDTH - 2.0) y2=(base) {}
             line.tick x1=(x(0.0)) y1=(tick(1)) x2=(x(0.0)) y2=(base) {}
             @for (at, traps) in moments {

@@ -281,25 +281,13 @@ fn so_many_may_watch_and_who_does_not_read_holds_up_nobody() {
     drop(agent);
 }
 
-/// A certificate for 127.0.0.1 and its key, in these files.
-fn certificate(directory: &Path, name: &str) {
-    output(
-        Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-            ])
-            .args(["-days", "2", "-subj", "/CN=keel-1", "-addext", "subjectAltName=IP:127.0.0.1"])
-            .arg("-keyout")
-            .arg(directory.join(format!("{name}.key")))
-            .arg("-out")
-            .arg(directory.join(format!("{name}.pem"))),
-    );
+/// A certificate and its key, in files of this name; it signs itself unless `more` says who does.
+fn certificate(directory: &Path, name: &str, more: &[&str]) {
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj";
+    let mut openssl = Command::new("openssl");
+    openssl.current_dir(directory).args(new.split(' ')).arg(format!("/CN={name}")).args(more);
+    openssl.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")]);
+    output(&mut openssl);
 }
 
 /// The hash of `shared water`, by `htpasswd -nBC 10`.
@@ -310,8 +298,10 @@ fn the_web_configuration_file_gives_tls_users_and_headers_and_is_read_again() {
     let lab = Lab::new();
     let host = lab.namespace("web");
     let files = tempfile::tempdir().expect("a temporary directory");
-    certificate(files.path(), "web");
-    certificate(files.path(), "client");
+    certificate(files.path(), "web", &["-addext", "subjectAltName=IP:127.0.0.1"]);
+    certificate(files.path(), "ca", &[]);
+    let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"];
+    certificate(files.path(), "client", &signed);
     let web_file = files.path().join("web.yml");
     let tls =
         "tls_server_config:\n  cert_file: web.pem\n  key_file: web.key\n  min_version: TLS13\n";
@@ -373,7 +363,7 @@ fn the_web_configuration_file_gives_tls_users_and_headers_and_is_read_again() {
 
     // From now on by certificates, instead of passwords.
     write(&format!(
-        "{tls}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: client.pem\n"
+        "{tls}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
     ));
     agent.reload();
     let path = |name: &str| files.path().join(name).to_str().expect("a plain path").to_owned();

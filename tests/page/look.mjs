@@ -239,6 +239,9 @@ const search = async () => {
   await page.locator('#s-address').fill('10.2.3');
   await found.filter({ hasText: '256 found' }).waitFor();
   await accessible(page, 'peers');
+  // The search for `nowhere` is answered with what is wrong with it, and Chromium notes the status.
+  const refused = view.seen.complaints.splice(0).filter((complaint) => !complaint.includes('status of 400'));
+  view.seen.complaints.push(...refused);
   await innocent(view);
 };
 

@@ -1,4 +1,4 @@
-//! The HTTP side: who may come in ([`door`], [`access`]), and what there is: the page ([`page`](crate::page)),
+//! The HTTP side: who may come in ([`door`], [`access`]), and what there is: the page ([`page`]),
 //! the same as JSON ([`api`](crate::api)), metrics, health, and the order to load the configuration again.
 //!
 //! Nobody who looks can slow the agent: connections are bounded, looks at the core are shared and keep a

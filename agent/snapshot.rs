@@ -52,6 +52,9 @@ pub struct Snapshot {
     pub links: usize,
     /// Some of them, those unstable longest first.
     pub episodes: Vec<UnstableObject>,
+    /// Objects that count and are not unstable, those of the latest traps first: [`COUNTING`] of them at
+    /// most, and none if no episodes are wanted.
+    pub counting: Vec<CountingObject>,
     /// The subnets.
     pub subnets: Vec<SubnetView>,
     /// The flows.
@@ -95,6 +98,18 @@ pub struct Around {
     /// How the forwarder's targets fare, and the octets that wait.
     pub forwards: (Vec<ForwardStats>, usize),
 }
+
+/// An object with counted traps in its trap window, fewer than the threshold.
+pub struct CountingObject {
+    /// Which one.
+    pub object: Object,
+    /// What the device calls the interface.
+    pub if_name: Option<String>,
+}
+
+/// Objects that count are shown so many at most: one trap is enough to be among them, so a storm brings
+/// others at each look, and each costs whoever keeps a history of them.
+pub const COUNTING: usize = 100;
 
 /// An unstable object, with ages instead of moments.
 pub struct UnstableObject {
@@ -153,6 +168,10 @@ impl Snapshot {
         let episodes = first(instability.episodes(), detail.episodes, |one, other| {
             (one.first, &one.object).cmp(&(other.first, &other.object))
         });
+        let most = if detail.episodes > 0 { COUNTING } else { 0 };
+        let counting = first(instability.counting(now), most, |one, other| {
+            (Reverse(one.last), &one.object).cmp(&(Reverse(other.last), &other.object))
+        });
         Snapshot {
             at: agent.alarms().wall(now),
             counters: agent.counters().clone(),
@@ -172,6 +191,13 @@ impl Snapshot {
                     last: now.since(view.last),
                     ends: view.ends.since(now),
                     episode: view.episode,
+                })
+                .collect(),
+            counting: counting
+                .into_iter()
+                .map(|view| CountingObject {
+                    object: view.object,
+                    if_name: view.if_name.map(str::to_owned),
                 })
                 .collect(),
             subnets: agent.subnets().subnets().collect(),

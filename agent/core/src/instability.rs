@@ -131,6 +131,17 @@ pub struct EpisodeView<'a> {
     pub episode: Episode,
 }
 
+/// An object that counts towards an episode, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountingView<'a> {
+    /// The object.
+    pub object: Object,
+    /// What the device calls the interface.
+    pub if_name: Option<&'a str>,
+    /// When its latest counted trap was received.
+    pub last: Time,
+}
+
 /// The analysis.
 #[derive(Debug)]
 pub struct Instability {
@@ -202,6 +213,18 @@ impl Instability {
                 ends: unstable.deadline(analysis.window),
                 episode: episode(&unstable, entry.suppressed, analysis),
             })
+        })
+    }
+
+    /// Every object with counted traps in its trap window and too few of them to be unstable, in no
+    /// order that means anything.
+    pub fn counting(&self, now: Time) -> impl Iterator<Item = CountingView<'_>> {
+        self.objects.slots().filter_map(move |slot| {
+            let entry = self.objects.get(slot);
+            let analysis = self.settings.analysis(entry.group, entry.is_interface())?;
+            let last = entry.stability.counting_since(now, analysis.window)?;
+            let if_name = entry.if_name.as_deref();
+            Some(CountingView { object: entry.object(), if_name, last })
         })
     }
 

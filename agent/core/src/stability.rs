@@ -155,11 +155,16 @@ impl Stability {
 
     /// Whether it remembers a trap that is still in the window at `now`.
     pub fn is_counting(&self, now: Time, window: Window) -> bool {
+        self.counting_since(now, window).is_some()
+    }
+
+    /// The latest trap that it remembers, if it counts and that trap is still in the window at `now`.
+    pub fn counting_since(&self, now: Time, window: Window) -> Option<Time> {
         match self {
             Stability::Counting(counting) => {
-                counting.times.last().is_some_and(|&last| last + window.length() >= now)
+                counting.times.last().copied().filter(|&last| last + window.length() >= now)
             }
-            Stability::Idle | Stability::Unstable(_) => false,
+            Stability::Idle | Stability::Unstable(_) => None,
         }
     }
 

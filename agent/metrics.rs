@@ -758,8 +758,7 @@ mod tests {
         }
     }
 
-    /// What no board shows is of single peers, which are too many for one, or is the number of files that
-    /// are read.
+    /// What no board shows is of single peers, which are too many for one.
     #[test]
     fn the_boards_show_every_metric_that_an_operator_may_ask_for() {
         let files = rules_and_boards();

@@ -704,19 +704,32 @@ mod tests {
 
     /// Metrics of a pair and of its supervision, which rules and boards know and this agent does not export
     /// yet.
-    const COMING: [&str; 12] = [
+    const COMING: [&str; 25] = [
         "evenkeel_pair_role",
         "evenkeel_pair_term",
-        "evenkeel_pair_path_up",
-        "evenkeel_pair_channel_up",
+        "evenkeel_pair_licence_seconds",
+        "evenkeel_pair_without_standby",
+        "evenkeel_pair_held",
+        "evenkeel_pair_mate_silent_seconds",
+        "evenkeel_pair_takeovers_total",
+        "evenkeel_pair_takeovers_suppressed",
         "evenkeel_pair_heartbeats_sent_total",
         "evenkeel_pair_heartbeats_received_total",
+        "evenkeel_pair_heartbeats_not_sent_total",
         "evenkeel_pair_heartbeats_discarded_total",
-        "evenkeel_pair_takeovers_total",
-        "evenkeel_pair_licence_seconds",
+        "evenkeel_pair_path_up",
+        "evenkeel_pair_stalls_total",
+        "evenkeel_pair_channel_up",
+        "evenkeel_pair_channel_failures_total",
+        "evenkeel_pair_channel_refused_total",
+        "evenkeel_pair_channel_bytes_total",
+        "evenkeel_pair_in_sync",
         "evenkeel_pair_standby_lag_events",
         "evenkeel_pair_standby_lag_seconds",
+        "evenkeel_pair_state_copies_total",
         "evenkeel_part_up",
+        "evenkeel_part_last_sign_seconds",
+        "evenkeel_part_stalls_total",
     ];
 
     /// The files of `dashboards/` with rules or boards.

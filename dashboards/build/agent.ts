@@ -67,10 +67,37 @@ export function agent() {
       }),
     )
     .withPanel(
+      p.states({
+        title: 'Could the other one take over',
+        description:
+          'Whether both have all of the state, whether there is a standby at all, whether the limit lets it take over, and whether no operator holds the pair. Each of them should say yes.',
+        unit: 'short',
+        queries: [
+          { expr: `min by (instance) (${of('evenkeel_pair_in_sync')})`, legend: 'in sync, {{instance}}' },
+          {
+            expr: `1 - max by (instance) (${of('evenkeel_pair_without_standby')})`,
+            legend: 'has a standby, {{instance}}',
+          },
+          {
+            expr: `1 - max by (instance) (${of('evenkeel_pair_takeovers_suppressed')})`,
+            legend: 'may take over, {{instance}}',
+          },
+          { expr: `1 - max by (instance) (${of('evenkeel_pair_held')})`, legend: 'not held, {{instance}}' },
+        ],
+        width: 12,
+        mappings: p.words([
+          [1, 'yes', COLOUR.good],
+          [0, 'no', COLOUR.critical],
+        ]),
+        links: [p.toStatusPage()],
+        noValue: ALONE,
+      }),
+    )
+    .withPanel(
       p.bars({
         title: 'Takeovers',
         description:
-          'How often an agent became primary, by kind. Too many in an hour are stopped by the limit, and then an operator must look.',
+          'How often an agent became primary, by itself or by order. Too many in an hour are stopped by the limit, and then an operator must look.',
         unit: 'short',
         queries: [
           {
@@ -78,7 +105,7 @@ export function agent() {
             legend: '{{instance}}, {{kind}}',
           },
         ],
-        width: 6,
+        width: 12,
         links: [p.toStatusPage()],
         noValue: 'None.',
       }),
@@ -95,16 +122,16 @@ export function agent() {
             legend: '{{instance}}',
           },
         ],
-        width: 6,
+        width: 8,
         links: [p.toStatusPage()],
         noValue: ALONE,
       }),
     )
     .withPanel(
       p.lines({
-        title: 'For how long it is behind, and the licence',
+        title: 'Behind, silent, and the licence',
         description:
-          'The age of the oldest change that the standby has not acknowledged, and for how long the primary may still speak without hearing anybody.',
+          'The age of the oldest change that the standby has not acknowledged; since when the mate was not heard; and for how long an agent may still speak without hearing anybody. A primary whose licence is at 0 is silent.',
         unit: 's',
         queries: [
           {
@@ -112,11 +139,15 @@ export function agent() {
             legend: 'behind, {{instance}}',
           },
           {
+            expr: `max by (instance) (${of('evenkeel_pair_mate_silent_seconds')})`,
+            legend: 'mate silent, {{instance}}',
+          },
+          {
             expr: `min by (instance) (${of('evenkeel_pair_licence_seconds')})`,
             legend: 'licence, {{instance}}',
           },
         ],
-        width: 6,
+        width: 8,
         links: [p.toStatusPage()],
         noValue: ALONE,
       }),
@@ -125,24 +156,69 @@ export function agent() {
       p.lines({
         title: 'Heartbeats of the pair',
         description:
-          'Sent, received and discarded. Discarded ones were altered, replayed or of a stranger: alert on them.',
+          'Sent and received by each path: what one sends the other one should receive. Discarded ones were altered, replayed or of a stranger.',
         unit: 'suffix:/s',
         queries: [
           {
-            expr: `sum by (instance) (${rate('evenkeel_pair_heartbeats_sent_total')})`,
-            legend: 'sent, {{instance}}',
+            expr: `sum by (instance, path) (${rate('evenkeel_pair_heartbeats_sent_total')})`,
+            legend: 'sent by {{path}}, {{instance}}',
           },
           {
-            expr: `sum by (instance) (${rate('evenkeel_pair_heartbeats_received_total')})`,
-            legend: 'received, {{instance}}',
+            expr: `sum by (instance, path) (${rate('evenkeel_pair_heartbeats_received_total')})`,
+            legend: 'received by {{path}}, {{instance}}',
           },
           {
-            expr: `sum by (instance) (${rate('evenkeel_pair_heartbeats_discarded_total')})`,
-            legend: 'discarded, {{instance}}',
+            expr: `sum by (instance, path) (${rate('evenkeel_pair_heartbeats_not_sent_total')}) > 0`,
+            legend: 'not sent by {{path}}, {{instance}}',
+          },
+          {
+            expr: `sum by (instance, reason) (${rate('evenkeel_pair_heartbeats_discarded_total')}) > 0`,
+            legend: 'discarded: {{reason}}, {{instance}}',
           },
         ],
-        width: 6,
+        width: 8,
         noValue: ALONE,
+      }),
+    )
+    .withPanel(
+      p.lines({
+        title: 'State channel',
+        description: 'Octets that each agent sends and receives: the changes of state, and full copies.',
+        unit: 'Bps',
+        queries: [
+          {
+            expr: `sum by (instance, direction) (${rate('evenkeel_pair_channel_bytes_total')})`,
+            legend: '{{direction}}, {{instance}}',
+          },
+        ],
+        width: 12,
+        links: [p.toStatusPage()],
+        noValue: ALONE,
+      }),
+    )
+    .withPanel(
+      p.bars({
+        title: 'Trouble on the state channel',
+        description:
+          'Failed connections, connections and frames that were refused by reason, and full copies that were begun: each of these is a standby that had to begin anew.',
+        unit: 'short',
+        queries: [
+          {
+            expr: `sum by (instance, cause) (${increase('evenkeel_pair_channel_failures_total')}) > 0`,
+            legend: '{{cause}} failed, {{instance}}',
+          },
+          {
+            expr: `sum by (instance, reason) (${increase('evenkeel_pair_channel_refused_total')}) > 0`,
+            legend: 'refused: {{reason}}, {{instance}}',
+          },
+          {
+            expr: `sum by (instance) (${increase('evenkeel_pair_state_copies_total')}) > 0`,
+            legend: 'full copies, {{instance}}',
+          },
+        ],
+        width: 12,
+        links: [p.toStatusPage()],
+        noValue: 'None.',
       }),
     )
     .withRow(new RowBuilder('Agent'))
@@ -193,6 +269,25 @@ export function agent() {
       }),
     )
     .withPanel(
+      p.lines({
+        title: 'Signs of life',
+        description: 'How long ago each part gave its last: half a second is well, and from 3 s on it has stalled.',
+        unit: 's',
+        queries: [
+          {
+            expr: `max by (instance, part) (${of('evenkeel_part_last_sign_seconds')})`,
+            legend: '{{part}}, {{instance}}',
+          },
+        ],
+        width: 12,
+        steps: [
+          [null, COLOUR.good],
+          [3, COLOUR.critical],
+        ],
+        links: [p.toStatusPage()],
+      }),
+    )
+    .withPanel(
       p.bars({
         title: 'Stalls',
         description:
@@ -207,8 +302,16 @@ export function agent() {
             expr: `sum by (instance) (${increase('evenkeel_peers_stalls_total')}) > 0`,
             legend: '{{instance}}, peer monitor',
           },
+          {
+            expr: `sum by (instance) (${increase('evenkeel_pair_stalls_total')}) > 0`,
+            legend: '{{instance}}, pair',
+          },
+          {
+            expr: `sum by (instance, part) (${increase('evenkeel_part_stalls_total')}) > 0`,
+            legend: '{{instance}}, {{part}}',
+          },
         ],
-        width: 6,
+        width: 12,
         links: [p.toStatusPage()],
         noValue: 'None.',
       }),
@@ -221,7 +324,7 @@ export function agent() {
         queries: [
           { expr: `sum by (instance) (${rate('process_cpu_seconds_total')})`, legend: '{{instance}}' },
         ],
-        width: 6,
+        width: 8,
         links: [p.toStatusPage()],
       }),
     )
@@ -233,7 +336,7 @@ export function agent() {
         queries: [
           { expr: `sum by (instance) (${of('process_resident_memory_bytes')})`, legend: '{{instance}}' },
         ],
-        width: 6,
+        width: 8,
         links: [p.toStatusPage()],
       }),
     )
@@ -247,7 +350,7 @@ export function agent() {
           { expr: `max by (instance) (${of('scrape_samples_scraped')})`, legend: 'series, {{instance}}' },
           { expr: `max by (instance) (${of('scrape_duration_seconds')})`, legend: 'seconds, {{instance}}' },
         ],
-        width: 6,
+        width: 8,
         links: [p.toStatusPage()],
       }).overrideByRegexp('seconds, .*', [
         { id: 'unit', value: 's' },

@@ -319,7 +319,8 @@ export function overview() {
 
 /** A row for each kind of which there was an alarm, the worst first, in the colour of its severity. */
 function wrongWhen() {
-  const severities = ['critical', 'major', 'minor', 'warning'] as const;
+  // What is of severity warning is an event, and never active.
+  const severities = ['critical', 'major', 'minor'] as const;
   const panel = p.states({
     title: 'What was wrong when',
     description:

@@ -17,6 +17,7 @@ mod mobility;
 mod notifications;
 mod page;
 mod peers;
+mod prometheus;
 mod receivers;
 mod replay;
 mod service;

@@ -201,11 +201,12 @@ fn alerts_are_in_time(server: &Server<'_>, life: &Life, agent: &Agent<'_>, wrong
     }
 }
 
-/// When the journal says that the first such thing happened.
+/// When the journal says that the first such alarm was raised, or the last one cleared.
 fn event(journal: &[Row], event: &str, kind: &str, object: &str) -> Moment {
-    let found = journal
+    let mut rows = journal
         .iter()
-        .find(|row| row.event == event && row.kind == kind && row.object.contains(object));
+        .filter(|row| row.event == event && row.kind == kind && row.object.contains(object));
+    let found = if event == "raise" { rows.next() } else { rows.next_back() };
     let kinds: BTreeSet<_> = journal.iter().map(|row| (&*row.event, &*row.kind)).collect();
     found.unwrap_or_else(|| panic!("no {event} of {kind} {object}, but {kinds:?}")).at.as_secs_f64()
 }

@@ -173,11 +173,11 @@ export function instability() {
         columns: [
           { field: 'instance', heading: 'agent' },
           { field: 'system', heading: 'system' },
-          { field: 'if_index', heading: 'ifIndex' },
+          { field: 'if_index', heading: 'ifIndex', width: 80 },
           { field: 'if_name', heading: 'interface' },
-          { field: 'Value #A', heading: 'traps' },
-          { field: 'Value #B', heading: 'quiet for', unit: 's' },
-          { field: 'Value #C', heading: 'stable in', unit: 's' },
+          { field: 'Value #A', heading: 'traps', width: 90 },
+          { field: 'Value #B', heading: 'quiet for', unit: 's', width: 90 },
+          { field: 'Value #C', heading: 'stable in', unit: 's', width: 90 },
         ],
       }),
     )

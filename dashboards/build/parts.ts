@@ -215,7 +215,21 @@ export interface Column {
   field: string;
   heading: string;
   unit?: string;
+  /** In pixels, if what fits all does not fit it. */
+  width?: number;
 }
+
+/** Severities of alarms and of alerts, each word in its colour. */
+const SEVERITIES = {
+  type: dashboard.MappingType.ValueToText,
+  options: {
+    critical: { color: COLOUR.critical, index: 0 },
+    major: { color: COLOUR.major, index: 1 },
+    minor: { color: COLOUR.minor, index: 2 },
+    warning: { color: COLOUR.warning, index: 3 },
+    info: { color: 'text', index: 4 },
+  },
+};
 
 /**
  * Rows of what is so now: one for each set of labels, with the values of all queries beside each other.
@@ -237,8 +251,15 @@ export function table(about: About & { columns: Column[]; sort?: string }): Tabl
     .showHeader(true)
     .minWidth(70)
     .cellHeight(common.TableCellHeight.Sm);
-  for (const { heading, unit } of about.columns) {
+  for (const { heading, unit, width } of about.columns) {
     if (unit) panel.overrideByName(heading, [{ id: 'unit', value: unit }]);
+    if (width) panel.overrideByName(heading, [{ id: 'custom.width', value: width }]);
+    if (heading === 'severity') {
+      panel.overrideByName(heading, [
+        { id: 'mappings', value: [SEVERITIES] },
+        { id: 'custom.cellOptions', value: { type: 'color-text' } },
+      ]);
+    }
   }
   if (about.sort) {
     panel.sortBy([new common.TableSortByFieldStateBuilder().displayName(about.sort).desc(true)]);

@@ -62,9 +62,24 @@ fn every_query_of_boards_and_rules_has_its_answer_and_alerts_come_and_go_in_time
     let recorded = boards_have_answers(&server, &life, &mut wrong);
     fs::create_dir_all(repository("target/boards")).expect("a writable directory");
     fs::write(repository("target/boards/recorded.json"), recorded.to_string()).expect("a file");
+    phases_are_those_of_the_manual(&recorded, &mut wrong);
     rules_are_sound(&server, &life, &mut wrong);
     alerts_are_in_time(&server, &life, &agent, &mut wrong);
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// A system first counts, then is unstable, and then waits for its clear (INST-3 to INST-6).
+fn phases_are_those_of_the_manual(recorded: &serde_json::Value, wrong: &mut String) {
+    let systems =
+        recorded["boards"]["instability.json"]["Systems"]["A"].as_array().expect("a list");
+    let restarts = systems.iter().find(|series| series["metric"]["system"] == life::RESTARTS);
+    let values =
+        restarts.and_then(|series| series["values"].as_array()).cloned().unwrap_or_default();
+    let mut phases: Vec<_> = values.iter().filter_map(|value| value[1].as_str()).collect();
+    phases.dedup();
+    if phases != ["1", "2", "3"] {
+        writeln!(wrong, "{} went through the phases {phases:?}", life::RESTARTS).expect("memory");
+    }
 }
 
 /// Every rule could be evaluated, and what is recorded is there.

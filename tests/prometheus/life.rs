@@ -29,6 +29,9 @@ pub type Span = (Moment, Moment);
 /// The system of which an interface is down, and does not flap.
 pub const DOWN: &str = "127.0.0.14";
 
+/// The system that restarts again and again.
+pub const RESTARTS: &str = "127.0.0.13";
+
 const TRAPS: &str = "127.0.0.1:10162";
 
 /// How many peers there are.
@@ -251,7 +254,7 @@ impl Site {
     fn devices(&self, begin: Instant) {
         let device = |address: &str| Device::new(&self.host, address, TRAPS);
         let at = |tenths: u64| sleep_until(begin + Duration::from_millis(100 * tenths));
-        let (flaps, system) = (device("127.0.0.9"), device("127.0.0.13"));
+        let (flaps, system) = (device("127.0.0.9"), device(RESTARTS));
         let (one_end, other_end) = (device("127.0.0.11"), device("127.0.0.12"));
         let (down, stranger) = (device(DOWN), device("127.0.0.15").with_community("secret"));
         for second in 0..60 {

@@ -680,6 +680,22 @@ fn a_trap_that_shortens_the_wait_after_a_crash_is_heeded_in_time_inst_17() {
 }
 
 #[test]
+fn an_object_counts_from_its_first_trap_until_the_window_is_over_or_it_is_unstable_inst_3() {
+    let mut sim = Sim::new(only_unstable(30, 2));
+    let counting = |sim: &Sim, secs: u64| sim.agent.instability().counting(at(secs * 1000)).count();
+    assert_eq!(counting(&sim, 0), 0);
+    for (if_index, secs) in [(3, 0), (4, 10)] {
+        let trap = link_down(if_index).encode();
+        sim.datagram("10.0.0.1".parse().unwrap(), at(secs * 1000), &trap);
+    }
+    assert_eq!(counting(&sim, 30), 2);
+    assert_eq!(counting(&sim, 31), 1);
+    let trap = Message { request_id: 9, ..link_down(4) }.encode();
+    sim.datagram("10.0.0.1".parse().unwrap(), at(40_000), &trap);
+    assert_eq!((counting(&sim, 40), sim.agent.instability().episodes().count()), (0, 1));
+}
+
+#[test]
 fn an_alarm_whose_record_is_lost_or_older_waits_its_full_window_inst_17() {
     let settings = only_unstable(30, 2);
     let full = unstable_state(&settings);

@@ -129,6 +129,14 @@ pub enum Command {
         #[arg(long, value_name = "OID")]
         root_oid: Option<String>,
     },
+    /// Write the man pages and the completions of bash, zsh and fish into a directory.
+    ///
+    /// They go where man and the shells look for them below a directory of shared data, such as
+    /// ~/.local/share. Packages of evenkeel have them already.
+    Generate {
+        /// The directory of shared data.
+        directory: PathBuf,
+    },
 }
 
 /// How the status is to be shown.

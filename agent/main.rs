@@ -14,6 +14,7 @@ mod driver;
 mod ear;
 mod files;
 mod forwarder;
+mod generate;
 mod host;
 mod hub;
 mod metrics;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         Command::Traps { agent, format, .. } => show_rejected(&agent, format).map(success),
         Command::Discover(asked) => discover::discover(&asked).map(success),
         Command::Replay(replay) => replay::command::replay(&replay).map(success),
+        Command::Generate { directory } => generate::generate(&directory).map(success),
         Command::Mib { config, root_oid } => print_mib(&config, root_oid.as_deref()).map(success),
     };
     match done {

@@ -147,12 +147,16 @@ fn attempt(
 ) -> Result<(Connection, Restored), StoreError> {
     let database = |source| StoreError::Database { path: path.to_owned(), source };
     let mut connection = schema::connect(path).map_err(database)?;
-    match schema::version(&connection).map_err(database)? {
+    let found = schema::version(&connection).map_err(database)?;
+    match found {
         0 => schema::create(&mut connection).map_err(database)?,
         1 => schema::migrate_from_1(&mut connection).map_err(database)?,
         2 => schema::migrate_from_2(&mut connection).map_err(database)?,
         schema::VERSION => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found }),
+    }
+    if found != schema::VERSION {
+        schema::show_version(&connection).map_err(database)?;
     }
     let size = fs::metadata(path).map_or(0, |file| file.len());
     let restored = take_over(&mut connection, size, now, engine).map_err(database)?;

@@ -192,6 +192,12 @@ pub fn migrate_from_2(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// Brings a new version from the WAL into the database's own file, where the scripts of packages read it, so
+/// that no earlier agent is installed over a later one whose state it could not read.
+pub fn show_version(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
 /// Appends an event to the journal and brings the active alarms in line. Gives back its seq.
 pub fn put_event(connection: &Connection, event: &AlarmEvent) -> rusqlite::Result<u64> {
     let alarm = &event.alarm;

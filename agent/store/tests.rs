@@ -140,6 +140,16 @@ fn a_database_of_a_later_version_is_left_alone() {
 }
 
 #[test]
+fn the_version_is_in_the_file_itself_as_soon_as_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, _) = open(dir.path(), 1);
+    let file = fs::read(dir.path().join(files::DATABASE)).unwrap();
+    // www.sqlite.org/fileformat.html, section 1.3: "user version", big-endian.
+    let version = u32::from_be_bytes(file[60..64].try_into().unwrap());
+    assert_eq!(i64::from(version), schema::VERSION);
+}
+
+#[test]
 fn others_can_not_read_it() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path().join("a/b");

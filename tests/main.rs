@@ -16,6 +16,7 @@ mod mib;
 mod mobility;
 mod notifications;
 mod page;
+mod packages;
 mod peers;
 mod prometheus;
 mod receivers;

@@ -187,7 +187,7 @@ fn trap_11_webhook_syslog_and_alertmanager_are_told_each_raise_and_clear() {
     flap(&device);
     wait_until("the Alertmanager has the alarm", SOON, || site.alerts().len() == 1);
     let id = agent.journal()[0].id.clone();
-    assert_eq!(site.alerts(), [id.clone()]);
+    assert_eq!(site.alerts(), std::slice::from_ref(&id));
     wait_until("the alarm is over there too", SOON, || site.alerts().is_empty());
     let of = |event: &str, id: &str| (event.to_owned(), id.to_owned());
     let both = [of("raise", &id), of("clear", &id)];

@@ -3,6 +3,7 @@
 //! sends the rest.
 
 use evenkeel_core::{
+    alarm::Mate,
     mib,
     settings::Settings,
     usm::{EngineId, LocalEngine},
@@ -17,6 +18,12 @@ use crate::{
 /// What the core is told, with the mark of what this agent forwards.
 pub fn settings(config: &Config, engine: &EngineId) -> Settings {
     let mut settings = config.core.clone();
+    settings.agent = config.agent.name();
+    settings.mate = config.pair.as_ref().map(|pair| {
+        let address = pair.mate.ip().to_canonical();
+        // Until it has said its name.
+        Mate { name: address.to_string(), address }
+    });
     settings.forwarding.mark = engine.octets().to_vec();
     settings.forwarding.mark_oid = mib::forwarded_by(&config.notifications.root_oid);
     settings
@@ -27,6 +34,7 @@ pub fn identity(config: &Config, engine: LocalEngine) -> notifier::Identity {
     notifier::Identity {
         root: config.notifications.root_oid.clone(),
         agent_name: config.agent.name(),
+        of_pair: config.pair.is_some(),
         engine,
     }
 }

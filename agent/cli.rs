@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::{
     config::{Config, ConfigErrors},
+    pair::keys::Fingerprint,
     peers::filter::Filter,
     replay::pcap::TRAP_PORTS,
 };
@@ -94,6 +95,14 @@ pub enum Command {
         /// The order.
         #[command(subcommand)]
         order: SubnetOrder,
+    },
+    /// Make two agents a pair, look at it, and give it orders, which either agent takes.
+    Pair {
+        #[command(flatten)]
+        agent: RunningAgent,
+        /// What is asked for.
+        #[command(subcommand)]
+        order: PairOrder,
     },
     /// Look at traps.
     Traps {
@@ -214,6 +223,57 @@ pub enum SubnetOrder {
         /// The subnet, such as 192.0.2.0/24.
         prefix: IpNet,
     },
+}
+
+/// What can be asked of a pair, and done to make one.
+#[derive(Debug, Subcommand)]
+pub enum PairOrder {
+    /// Print this agent's fingerprint, for the other agent to trust.
+    ///
+    /// It is the SHA-256 of the agent's certificate, which is made now if the agent has never run. Run
+    /// this as the user that the agent runs as.
+    Fingerprint,
+    /// Trust the other agent, by the fingerprint that `evenkeel pair fingerprint` prints there.
+    ///
+    /// From then on that one is the mate, and no other. An agent that runs takes it up within a second.
+    /// Run this as the user that the agent runs as.
+    Trust {
+        /// The fingerprint: 64 hexadecimal digits, with or without colons.
+        fingerprint: Fingerprint,
+    },
+    /// Show roles, terms, links and paths, what is synchronised, and the last takeover.
+    Status {
+        /// How to show it.
+        #[arg(long, value_enum, default_value_t)]
+        format: PairFormat,
+        /// Whether the text is coloured.
+        #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
+        color: Color,
+        /// Print the JSON Schema of what --format json prints, and ask no agent.
+        #[arg(long, conflicts_with_all = ["format", "color"])]
+        schema: bool,
+    },
+    /// Let the standby become primary.
+    ///
+    /// Waits until it is. A standby that lacks a part of the state does not take over from a primary that
+    /// is heard; from one that is silent, it does.
+    Failover,
+    /// Let nobody take over until `release`: the mate is expected to be away.
+    Hold,
+    /// End a hold.
+    Release,
+    /// Count takeovers from zero. What the limit remembers stays.
+    ResetCounters,
+}
+
+/// How to show a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PairFormat {
+    /// For a person.
+    #[default]
+    Text,
+    /// For a program.
+    Json,
 }
 
 /// Which configuration.

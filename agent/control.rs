@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{driver::Request, hub::Hub, snapshot::Detail, status};
+use crate::{driver::Request, hub::Hub, pair, snapshot::Detail, status};
 
 /// How long a question or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -156,6 +156,7 @@ async fn answer(question: &str, hub: &Hub) -> anyhow::Result<String> {
                 serde_json::to_string(&hub.peers(filter).await?)?
             }
             Some(("enable", prefix)) => enable(prefix, hub).await?,
+            Some(("pair", question)) => pair::orders::answer(question, hub.pair()).await?,
             Some(_) | None => anyhow::bail!("unknown question {other:?}"),
         },
     })

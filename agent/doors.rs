@@ -4,6 +4,7 @@
 use std::io;
 
 use anyhow::Context;
+use evenkeel_core::supervision::Part;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -66,7 +67,7 @@ impl TrapSockets {
             sources: Some(config.traps.limits.clone()),
         };
         let (sender, batches) = mpsc::unbounded_channel();
-        let ear = ear::spawn("traps", handles?, sender, limits)
+        let ear = ear::spawn("traps", Part::TrapIntake, handles?, sender, limits)
             .context("cannot start the thread that reads traps")?;
         Ok((TrapSockets(sockets), TrapEar { ear, batches }))
     }

@@ -14,8 +14,11 @@
 //! recorded. A deadline is judged in three steps: it comes, both ears are asked to hand in what
 //! they hold, and only when they have done so up to that moment does the core judge it.
 
+mod roles;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +31,7 @@ use evenkeel_core::{
     plan::FlowKey,
     settings::Settings,
     state::StandbyRecord,
+    supervision::Part,
     time::{Pretty, Time},
 };
 use ipnet::IpNet;
@@ -39,16 +43,18 @@ use tracing::{debug, info, warn};
 
 use crate::{
     clock::Clock,
-    ear::{Batch, EarHandle, EarStats, icmp},
+    ear::{Batch, DatagramMeta, EarHandle, EarStats, icmp},
     forwarder,
     notifier::Reach,
     onward::Onward,
     pinger::Pinger,
     recording::Recorder,
+    roles::Roles,
     snapshot::{Around, Detail, Snapshot},
     spool::Spool,
     standby::{Moved, Mover},
     store::{Commit, Moment, Store},
+    supervisor::pulse::{self, Pulse, SIGN},
 };
 
 /// How many batches are fed before the loop looks at anything else, so that a storm of traps can't
@@ -73,8 +79,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub enum Request {
     /// A copy of what there is to see.
     Snapshot(Detail, oneshot::Sender<Box<Snapshot>>),
-    /// Whether it is alive.
-    Alive(oneshot::Sender<()>),
     /// New settings.
     Reload(Box<Reload>, oneshot::Sender<Result<(), forwarder::StartError>>),
     /// An operator's order to enable the primary interface of a subnet (SUBN-8). The answer is its name,
@@ -138,6 +142,10 @@ pub struct Parts {
     pub kept: Vec<StandbyRecord>,
     /// What every input is recorded by, if it is.
     pub recorder: Option<Recorder>,
+    /// Of a pair: what its role is and means.
+    pub roles: Option<Roles>,
+    /// Where the store and the spool are.
+    pub state_dir: PathBuf,
 }
 
 /// The owner of the core.
@@ -167,6 +175,8 @@ pub struct Driver {
     asked: Option<Instant>,
     events: Vec<AlarmEvent>,
     wall_origin_ms: Option<i64>,
+    roles: Option<Box<Roles>>,
+    state_dir: PathBuf,
 }
 
 impl Driver {
@@ -185,6 +195,8 @@ impl Driver {
             moved,
             kept,
             recorder,
+            roles,
+            state_dir,
         } = parts;
         Driver {
             agent,
@@ -208,6 +220,8 @@ impl Driver {
             asked: None,
             events: Vec::new(),
             wall_origin_ms: None,
+            roles: roles.map(Box::new),
+            state_dir,
         }
     }
 
@@ -215,12 +229,16 @@ impl Driver {
     pub async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut checkpoint = interval(CHECKPOINT);
         checkpoint.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let pulse = Pulse::of_task(Part::Core);
+        let mut sign = interval(SIGN);
+        sign.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.set_wall_clock();
         self.drain().await;
         let mut written = self.store.committed();
         let mut safe = self.spool.safe();
         let mut heeded = self.store.heeded();
         loop {
+            pulse.beat();
             let deadline = self.wake_at();
             // A flood that the disk can't follow waits in the ear, whose memory is bounded (INST-16).
             let behind = self.store.is_behind() || self.onward.is_behind();
@@ -236,15 +254,19 @@ impl Driver {
                     Some(Request::Reload(reload, answer)) => {
                         let _ = answer.send(self.reload(*reload).await);
                     }
-                    Some(Request::Alive(answer)) => drop(answer.send(())),
                     Some(Request::Enable(subnet, answer)) => self.enable(subnet, answer).await,
                     None => return,
                 },
                 () = at(deadline) => self.ask(),
+                word = roles::next_word(&mut self.roles) => self.heed_word(word).await,
                 batch = next_reply(&mut self.replies) => self.hear_replies(&batch).await,
                 host = next_host(&mut self.host_view) => self.follow_host(host).await,
                 Some(moved) = self.moved.recv() => self.heed_moved(moved).await,
-                _ = checkpoint.tick() => self.checkpoint(),
+                _ = sign.tick() => {}
+                _ = checkpoint.tick() => {
+                    self.look_at_pair().await;
+                    self.checkpoint();
+                }
                 Some(reach) = self.reach.recv() => self.heed_reach(reach).await,
                 // These come at a bounded rate (PEER-10), so they can wait for nothing.
                 Some(found) = self.found.recv() => self.heed_found(found).await,
@@ -291,10 +313,14 @@ impl Driver {
     }
 
     fn feed_traps(&mut self, batch: &Batch) {
-        for (meta, bytes) in batch.iter() {
-            let (source, received) = (meta.source, meta.received);
-            let door = Door { socket: meta.socket, local: meta.local, interface: meta.interface };
-            self.feed(&Input::Datagram(Datagram { source, received, door, bytes }));
+        if self.follows() {
+            self.keep_traps(batch);
+        } else if self.roles.is_some() {
+            batch.iter().for_each(|(meta, bytes)| self.feed_trap(&datagram(meta, bytes)));
+        } else {
+            for (meta, bytes) in batch.iter() {
+                self.feed(&Input::Datagram(datagram(meta, bytes)));
+            }
         }
         self.heard(Ear::Traps, batch);
     }
@@ -325,6 +351,7 @@ impl Driver {
     /// Everything that enters the core enters here.
     fn feed(&mut self, input: &Input<'_>) {
         if let Some(recorder) = &mut self.recorder {
+            let _disk = pulse::at_disk(Part::Core);
             recorder.record(input);
         }
         self.agent.handle(input);
@@ -343,7 +370,12 @@ impl Driver {
         }
         self.onward.drain(&mut self.agent);
         self.move_addresses();
-        if !self.events.is_empty() {
+        if self.events.is_empty() {
+            return;
+        }
+        if self.follows() {
+            self.tell_primary();
+        } else {
             let commit = self.commit_events();
             self.store.submit(commit);
         }
@@ -437,12 +469,19 @@ impl Driver {
 
     /// TRAP-11: a notification target has stopped to answer, or answers again.
     async fn heed_reach(&mut self, Reach { name, unreachable, at }: Reach) {
+        // What a sender says that is about to end is the mate's to judge.
+        if self.follows() {
+            return;
+        }
         self.feed(&Input::Target { name, unreachable, now: at });
         self.drain().await;
     }
 
     /// The peer monitor has found something (PEER-2, 3, 9, 15).
     async fn heed_found(&mut self, found: Vec<Finding>) {
+        if self.follows() {
+            return;
+        }
         self.feed(&Input::Found(found));
         self.drain().await;
     }
@@ -473,6 +512,9 @@ impl Driver {
     /// Gives the store what has changed, a share at a time, and keeps to the wall clock.
     fn checkpoint(&mut self) {
         self.set_wall_clock();
+        if self.follows() {
+            return self.let_go();
+        }
         let now = Clock::now();
         let (records, removed) = self.agent.take_changes(RECORDS_AT_ONCE, now);
         let waiting = self.agent.instability().changes_waiting();
@@ -482,6 +524,7 @@ impl Driver {
         if waiting == 0 {
             // These records are as they are after all that was numbered.
             self.store.set_heeded(self.agent.last_number());
+            self.confirm();
         }
         // On the disk, those that were heard last stay anyway.
         let _ = self.agent.take_removed_engines();
@@ -557,17 +600,25 @@ impl Driver {
         while let Some(event) = self.agent.poll_event() {
             self.tell(event);
         }
-        let mut last = self.commit_events();
-        let (changed, removed) = self.agent.take_changes(usize::MAX, Clock::now());
-        self.store.set_heeded(self.agent.last_number());
-        last.records.extend(changed);
-        last.removed = removed;
+        self.silence();
+        let last = if self.follows() {
+            self.tell_primary();
+            self.commit_events()
+        } else {
+            self.all_changes()
+        };
         if let Some(recorder) = &mut self.recorder {
             recorder.flush();
         }
         // Whoever asked waits for it.
         let _ = answer.send(last);
     }
+}
+
+/// A datagram of an ear's, as the core takes it in.
+const fn datagram<'a>(meta: &DatagramMeta, bytes: &'a [u8]) -> Datagram<'a> {
+    let door = Door { socket: meta.socket, local: meta.local, interface: meta.interface };
+    Datagram { source: meta.source, received: meta.received, door, bytes }
 }
 
 /// The moment on tokio's clock, which is the same one with another origin.

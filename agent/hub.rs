@@ -2,7 +2,7 @@
 //! the surroundings of the core know.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -14,6 +14,7 @@ use crate::{
     driver::Request,
     metrics::{Metrics, Surroundings, UNSTABLE_SERIES},
     notifier::{Notifier, TargetStats},
+    pair::{self, PairHandle, status::PairStatus},
     peers::{
         Peers,
         filter::Filter,
@@ -23,6 +24,7 @@ use crate::{
     receivers::Receivers,
     snapshot::{Detail, Snapshot},
     status::{About, Status},
+    supervisor::SupervisorHandle,
 };
 
 /// How long an answer of the driver may take before it counts as hanging.
@@ -46,7 +48,10 @@ pub struct Hub {
     notifier: Mutex<Notifier>,
     receivers: Mutex<Receivers>,
     peers: Peers,
+    pair: Option<PairHandle>,
     config: Mutex<ConfigState>,
+    /// Nothing until it has begun, which is last.
+    supervisor: OnceLock<SupervisorHandle>,
     name: String,
     started: Instant,
     problems: Vec<String>,
@@ -64,6 +69,8 @@ pub struct Parts {
     pub receivers: Receivers,
     /// The peer monitor.
     pub peers: Peers,
+    /// The way to the mate, of an agent that has one.
+    pub pair: Option<PairHandle>,
     /// The agent's name.
     pub name: String,
     /// When it started.
@@ -87,18 +94,21 @@ pub struct NoAnswer;
 impl Hub {
     /// Shares these.
     pub fn new(parts: Parts) -> Arc<Hub> {
-        let Parts { requests, metrics, notifier, receivers, peers, name, started, problems } =
+        let Parts { requests, metrics, notifier, receivers, peers, pair, name, started, problems } =
             parts;
         let config = Mutex::new(ConfigState { ok: true, loaded_at: SystemTime::now() });
         let (metrics, notifier) = (Arc::new(metrics), Mutex::new(notifier));
         let receivers = Mutex::new(receivers);
+        let supervisor = OnceLock::new();
         Arc::new(Hub {
             requests,
             metrics,
             notifier,
             receivers,
             peers,
+            pair,
             config,
+            supervisor,
             name,
             started,
             problems,
@@ -120,6 +130,8 @@ impl Hub {
             reload_ok: config.ok,
             reloaded_at: since_1970.unwrap_or_default().as_secs_f64(),
             targets: self.targets(),
+            parts: self.supervisor.get().map(SupervisorHandle::parts).unwrap_or_default(),
+            pair: self.pair_view(),
         };
         let metrics = Arc::clone(&self.metrics);
         // With a series for each of 128,000 peers this takes long enough to hold up what else the
@@ -159,6 +171,7 @@ impl Hub {
             problems: self.problems(),
             targets: self.targets(),
             peers: self.peers_view(Rows::None).await?.as_ref().map(PeersSummary::new),
+            pair: self.pair_view().map(|view| PairStatus::new(&view, Clock::both())),
         };
         Ok(Status::new(snapshot, about))
     }
@@ -246,6 +259,15 @@ impl Hub {
         &self.peers
     }
 
+    /// The way to the mate, of an agent that has one.
+    pub const fn pair(&self) -> Option<&PairHandle> {
+        self.pair.as_ref()
+    }
+
+    fn pair_view(&self) -> Option<Arc<pair::View>> {
+        self.pair.as_ref().and_then(PairHandle::view)
+    }
+
     /// The notifications' sender.
     pub fn notifier(&self) -> MutexGuard<'_, Notifier> {
         lock(&self.notifier)
@@ -254,6 +276,17 @@ impl Hub {
     /// Who else is told alarms.
     pub fn receivers(&self) -> MutexGuard<'_, Receivers> {
         lock(&self.receivers)
+    }
+
+    /// Watches over the parts from now on.
+    pub fn supervise(&self, supervisor: SupervisorHandle) {
+        // There is one supervisor of a process.
+        let _ = self.supervisor.set(supervisor);
+    }
+
+    /// Who watches over the parts; nothing before that begins.
+    pub fn supervisor(&self) -> Option<&SupervisorHandle> {
+        self.supervisor.get()
     }
 
     /// Notes how a reload went.

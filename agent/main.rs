@@ -12,8 +12,10 @@ mod discover;
 mod doors;
 mod driver;
 mod ear;
+mod families;
 mod files;
 mod forwarder;
+mod gate;
 mod generate;
 mod host;
 mod hub;
@@ -22,11 +24,14 @@ mod notifier;
 mod onward;
 mod outbox;
 mod page;
+mod pair;
 mod peers;
 mod pinger;
 mod receivers;
 mod recording;
 mod replay;
+mod replica;
+mod roles;
 mod run;
 mod service;
 mod snapshot;
@@ -34,6 +39,7 @@ mod spool;
 mod standby;
 mod status;
 mod store;
+mod supervisor;
 mod trap_view;
 mod web;
 
@@ -43,7 +49,7 @@ use anyhow::Context;
 use clap::Parser;
 use evenkeel_core::mib::{self, RootOid};
 use ipnet::IpNet;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     cli::{Cli, Command, ConfigFile, Format, RunningAgent, SubnetOrder},
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Command::Subnet { agent, order: SubnetOrder::Enable { prefix } } => {
             enable_subnet(&agent, prefix).map(success)
         }
+        Command::Pair { agent, order } => pair::orders::command(&agent, &order),
         Command::Traps { agent, spooled: true, from, .. } => {
             show_spooled(&agent.config, from).map(success)
         }
@@ -89,16 +96,22 @@ const fn success((): ()) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Log lines go to standard error, coloured at a terminal; `RUST_LOG` sets how much.
+/// Log lines go to standard error, coloured at a terminal; `RUST_LOG` sets how much. The last of them are
+/// kept for a report of a stall.
 fn log_to_stderr() {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("evenkeel=info,warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let kept = fmt::layer()
+        .with_target(false)
+        .with_ansi(false)
+        .with_thread_names(true)
+        .with_writer(supervisor::lines::Keeper);
+    let shown = fmt::layer()
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+        .with_writer(std::io::stderr);
+    // Kept first, as standard error may be what a thread gets stuck at.
+    tracing_subscriber::registry().with(filter).with(kept).with(shown).init();
 }
 
 fn load(config: &ConfigFile) -> anyhow::Result<Config> {

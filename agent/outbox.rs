@@ -9,6 +9,7 @@ use std::{
 
 use evenkeel_core::{
     alarm::{Alarm, AlarmEvent},
+    supervision::Part,
     time::Time,
 };
 
@@ -17,6 +18,7 @@ use crate::{
     receivers::Active,
     spool::{Spool, SpoolReader},
     store::{Reader, Store},
+    supervisor::pulse,
 };
 
 /// Reads the journal over a connection of its own, and keeps cursors through the store.
@@ -34,7 +36,8 @@ impl Outbox {
     }
 
     fn read<T>(&self, read: impl Fn(&Reader) -> rusqlite::Result<T>) -> Result<T, String> {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader = lock(&self.reader);
+        let _disk = pulse::at_disk(Part::Outbox);
         let open = match reader.take() {
             Some(open) => open,
             None => Reader::open(&self.dir).map_err(|error| error.to_string())?,
@@ -53,8 +56,8 @@ impl Journal for Outbox {
             .map(|row| {
                 // The monotonic moment of an event means nothing to an NMS.
                 let at = Time::ZERO;
-                let (wall, cleared, alarm) = (row.wall, row.cleared, row.alarm);
-                (row.seq, AlarmEvent { at, wall, cleared, alarm })
+                let (wall, cleared, alarm, term) = (row.wall, row.cleared, row.alarm, row.term);
+                (row.seq, AlarmEvent { at, wall, cleared, alarm, term })
             })
             .collect())
     }
@@ -65,6 +68,10 @@ impl Journal for Outbox {
 
     fn set_cursor(&self, target: &str, seq: u64) {
         self.store.set_cursor(target, seq);
+    }
+
+    fn pass(&self) {
+        drop(lock(&self.reader));
     }
 }
 
@@ -86,14 +93,14 @@ pub struct Outspool {
     store: Arc<Store>,
     spool: Arc<Spool>,
     dir: PathBuf,
-    targets: Mutex<BTreeMap<String, Place>>,
+    targets: Mutex<BTreeMap<String, Arc<Place>>>,
 }
 
-/// Where a target is.
+/// Where a target is. A reader may wait for the disk, and whoever sets a cursor must not wait for a reader.
 struct Place {
-    reader: SpoolReader,
+    reader: Mutex<SpoolReader>,
     /// The cursor as it was set in this run; the one on the disk follows within a second.
-    cursor: Option<u64>,
+    cursor: Mutex<Option<u64>>,
 }
 
 impl Outspool {
@@ -110,32 +117,50 @@ impl Outspool {
         self.spool.set_targets(cursors);
     }
 
-    fn places(&self) -> MutexGuard<'_, BTreeMap<String, Place>> {
-        // A reader that panicked has no more than its place wrong, and finds it again.
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Forgets where each target is: of a pair, the mate has gone on meanwhile.
+    pub fn forget(&self) {
+        self.places().clear();
     }
 
-    fn at<T>(&self, target: &str, act: impl FnOnce(&mut Place) -> T) -> T {
-        let mut places = self.places();
-        let new = || Place { reader: self.spool.reader(), cursor: None };
-        act(places.entry(target.to_owned()).or_insert_with(new))
+    fn places(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Place>>> {
+        lock(&self.targets)
     }
+
+    fn at(&self, target: &str) -> Arc<Place> {
+        let new = || {
+            let reader = Mutex::new(self.spool.reader());
+            Arc::new(Place { reader, cursor: Mutex::new(None) })
+        };
+        Arc::clone(self.places().entry(target.to_owned()).or_insert_with(new))
+    }
+}
+
+/// A reader that panicked has no more than its place wrong, and finds it again.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl notifier::Spool for Outspool {
     fn after(&self, number: u64, limit: usize, target: &str) -> Result<Found, String> {
-        self.at(target, |place| place.reader.after(number, limit, target))
-            .map_err(|error| error.to_string())
+        let place = self.at(target);
+        let mut reader = lock(&place.reader);
+        let _disk = pulse::at_disk(Part::Outbox);
+        reader.after(number, limit, target).map_err(|error| error.to_string())
     }
 
     fn cursor(&self, target: &str) -> Option<u64> {
-        let here = self.at(target, |place| place.cursor);
+        let here = *lock(&self.at(target).cursor);
         here.or_else(|| Reader::open(&self.dir).ok()?.spool_cursor(target).ok()?)
     }
 
     fn set_cursor(&self, target: &str, number: u64) {
-        self.at(target, |place| place.cursor = Some(number));
+        *lock(&self.at(target).cursor) = Some(number);
         self.store.set_spool_cursor(target, number);
         self.spool.passed(target, number);
+    }
+
+    fn pass(&self) {
+        let places: Vec<Arc<Place>> = self.places().values().cloned().collect();
+        places.iter().for_each(|place| drop(lock(&place.reader)));
     }
 }

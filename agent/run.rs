@@ -12,9 +12,11 @@ use std::{
 use anyhow::Context;
 use evenkeel_core::{
     agent::Agent,
+    finding::Finding,
     input::{Host, Input},
     notification::Start,
     settings::Subnets,
+    supervision::Part,
     usm::{EngineId, LocalEngine},
 };
 use tokio::{
@@ -26,25 +28,29 @@ use tracing::{error, info, warn};
 use crate::{
     addressees,
     clock::Clock,
-    config::{Config, Problem, host::check_against_host},
+    config::{Config, Problem, WaitFor, host::check_against_host},
     control,
     doors::TrapSockets,
     driver::{Driver, Parts, Reload, ReplyEar, Request},
     ear::{self, Limits, icmp},
     forwarder::{self, Forwarder},
+    gate::Gate,
     host,
     hub::{self, Hub},
     metrics::Metrics,
     notifier::{Notifier, Surroundings},
     onward::Onward,
     outbox::{self, Outbox, Outspool},
+    pair::{self, ToPair},
     peers::{self, Peers},
     receivers::{self, Receivers},
     recording::{Beginning, Recorder},
-    service,
+    replica::Wait,
+    roles, service,
     spool::{self, AnswerSockets, Recovered, Spool},
     standby::{self, Mover},
     store::{self, Retention, Store},
+    supervisor::{self, SupervisorHandle},
     web::{self, ReloadOrder, access::Access},
 };
 
@@ -72,8 +78,11 @@ pub fn run(path: Option<PathBuf>) -> ExitCode {
         }
     };
     // One thread for the core, one for those who look at it; ears and store have their own.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("runtime")
+        .enable_all()
+        .build();
     let ran = runtime.context("cannot start").and_then(|runtime| {
         let ran = runtime.block_on(start(config, path));
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -96,6 +105,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    supervisor::crash::end_on_panic(state_dir.clone(), config.agent.name());
 
     hold_against_host(&config).await?;
     let answers = AnswerSockets::default();
@@ -135,7 +145,13 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let last_number = recovered.last.max(restored.heeded).max(outbox::last_cursor(&state_dir));
     let root = &config.notifications.root_oid;
     let targets = addressees::forwarded(&config);
-    let forwarder = Forwarder::start(targets, root, engine.clone(), forwarder::MAX_WAITING)?;
+    let paired = config.pair.is_some();
+    let gate = if paired { Gate::closed() } else { Gate::alone() };
+    if paired {
+        answers.ask(gate.clone());
+    }
+    let max_waiting = forwarder::MAX_WAITING;
+    let forwarder = Forwarder::start(targets, root, engine.clone(), max_waiting, gate.clone())?;
 
     let seed = RandomState::new().hash_one(std::process::id());
     let identifier = (seed >> 48) as u16;
@@ -167,7 +183,11 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let left_out = agent.restore(restored.state, restored.deaf, reading.time);
     let mut recorder = recorder;
     agent.set_spool(last_number + 1);
-    let replayed = replay(&mut agent, recorder.as_mut(), &recovered, restored.heeded)?;
+    let replayed = match paired {
+        // When it is primary, it reads what is there then.
+        true => 0,
+        false => replay(&mut agent, recorder.as_mut(), &recovered, restored.heeded)?,
+    };
     if !restored.first_start {
         let clean = restored.clean;
         info!(alarms, records, replayed, clean, "went on from the last run");
@@ -196,23 +216,27 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let start = if restored.first_start { Start::Cold } else { Start::Warm };
     let (reach, reached) = mpsc::unbounded_channel();
     let (findings, found) = mpsc::unbounded_channel();
+    let stalls = findings.clone();
     let peers = Peers::start(
-        peers::Beginning { config: config.peers.clone(), starts: restored.starts, findings },
+        peers::Beginning {
+            leads: !paired,
+            config: config.peers.clone(),
+            starts: restored.starts,
+            findings,
+        },
         agent.alarms().active().values(),
     )
     .await;
     let outspool = Arc::new(Outspool::new(store.clone(), spool.clone(), state_dir.clone()));
     let outbox = Arc::new(Outbox::new(store.clone(), state_dir.clone()));
-    let receivers = Receivers::new(
-        receivers::Surroundings {
-            journal: outbox.clone(),
-            active: outbox.clone(),
-            committed: store.committed(),
-            agent_name: name.clone(),
-            reach: reach.clone(),
-        },
-        config.notifications.receivers.clone(),
-    );
+    let about_receivers = receivers::Surroundings {
+        journal: outbox.clone(),
+        active: outbox.clone(),
+        committed: store.committed(),
+        agent_name: name.clone(),
+        reach: reach.clone(),
+        gate: gate.clone(),
+    };
     let around = Surroundings {
         journal: outbox,
         committed: store.committed(),
@@ -220,25 +244,51 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         spooled: spool.safe(),
         identity: Arc::new(addressees::identity(&config, engine)),
         reach,
+        gate: gate.clone(),
     };
-    let notifier = Notifier::new(around, addressees::notified(&config), start);
-    store.keep_targets(addressees::names(&config));
-    outspool.keep_targets(&addressees::acknowledging(&config));
+    let targets = addressees::notified(&config);
+    let told = config.notifications.receivers.clone();
+    let (notifier, receivers) = if paired {
+        (Notifier::waiting(around, targets, start), Receivers::waiting(about_receivers, told))
+    } else {
+        store.keep_targets(addressees::names(&config));
+        outspool.keep_targets(&addressees::acknowledging(&config));
+        (Notifier::new(around, targets, start), Receivers::new(about_receivers, told))
+    };
+    let (replies, host_view) = replies.unzip();
+    let mate = match pair_configured(&config) {
+        None => None,
+        Some((configured, wait)) => {
+            let beginning = pair::Beginning {
+                configured,
+                name: config.agent.name(),
+                state_dir: state_dir.clone(),
+                boot_id: now.boot_id.clone(),
+                gate,
+            };
+            let host = host_view.clone().unwrap_or_else(follow_host);
+            let (store, spool) = (store.clone(), spool.clone());
+            Some(roles::begin(roles::Begun { beginning, wait, store, spool, host }).await?)
+        }
+    };
+    let pair = mate.as_ref().map(|mate| mate.pair.clone());
     let hub = Hub::new(hub::Parts {
         requests,
         metrics: Metrics::new()?,
         notifier,
         receivers,
         peers,
+        pair,
         name,
         started,
         problems,
     });
+    let roles =
+        mate.map(|mate| mate.roles(hub.clone(), store.clone(), spool.clone(), outspool.clone()));
 
     let control_path = config.agent.control_socket();
     let control = control::bind(&control_path)?;
     tokio::spawn(control::serve(control, hub.clone()));
-    let (replies, host_view) = replies.unzip();
     let parts = Parts {
         traps,
         replies,
@@ -252,6 +302,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         moved,
         kept,
         recorder,
+        roles,
+        state_dir: state_dir.clone(),
     };
     let driving = tokio::spawn(Driver::new(agent, parts).run(asked));
     let access = watch::Sender::new(Arc::new(Access::new(config.web.file.as_deref())));
@@ -269,8 +321,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         tokio::spawn(web::serve(web::bind(config.web.listen).await?, parts));
     }
     say_what_it_does(&config, path.as_deref(), &state_dir);
+    let supervisor = supervise(&config, &state_dir, &hub, &store, &spool, stalls)?;
     service::ready();
-    tokio::spawn(service::watch(hub.clone()));
 
     let mut running = Running {
         sockets,
@@ -304,6 +356,11 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     }
     info!("stopping");
     service::stopping();
+    supervisor.stand_down();
+    // First of all: while the mate takes over, the rest goes on.
+    if let Some(pair) = hub.pair() {
+        pair.stop().await;
+    }
     // Before the driver, which takes in what it has found.
     hub.peer_monitor().stop().await;
     let (answer, last) = oneshot::channel();
@@ -320,6 +377,36 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     })
     .await??;
     Ok(())
+}
+
+/// PAIR-9: begins to watch over the parts, all of which have begun, and tells what an earlier run found.
+fn supervise(
+    config: &Config,
+    state_dir: &Path,
+    hub: &Arc<Hub>,
+    store: &Arc<Store>,
+    spool: &Arc<Spool>,
+    findings: mpsc::UnboundedSender<Vec<Finding>>,
+) -> anyhow::Result<SupervisorHandle> {
+    tokio::spawn(supervisor::outbox::show_life(hub.clone()));
+    supervisor::tell_untold(state_dir, Clock::now(), &findings);
+    let (store, spool) = (store.clone(), spool.clone());
+    let tell_pair =
+        hub.pair().cloned().map(|pair| move |failing| pair.tell(ToPair::Parts { failing }));
+    if let Err(failed) = supervisor::hang::note_on_abort(state_dir) {
+        warn!("nothing will be written down of a process that hangs: {failed}");
+    }
+    let supervisor = supervisor::start(supervisor::Beginning {
+        settings: config.supervision,
+        state_dir: state_dir.to_owned(),
+        agent: config.agent.name(),
+        state: Box::new(move || supervisor::state(&store.stats(), &spool.stats())),
+        findings,
+        tell_pair: tell_pair.map(|tell| Box::new(tell) as Box<dyn Fn(bool) + Send>),
+    })
+    .context("cannot start the supervisor")?;
+    hub.supervise(supervisor.clone());
+    Ok(supervisor)
 }
 
 /// Judges again what an earlier run had spooled and its records may not have (TRAP-5). Returns how many
@@ -393,15 +480,20 @@ impl Running {
                 config.notifications.root_oid.clone(),
                 config.spool.clone(),
                 config.journal.clone(),
+                config.supervision,
             )
         };
         if fixed(&new) != fixed(config) {
             warn!(
-                "[agent], [spool], [journal], root_oid, and whether and where there is a page take hold \
-                 at the next start"
+                "[agent], [spool], [journal], [supervision], root_oid, and whether and where there is a \
+                 page take hold at the next start"
             );
         }
         hold_against_host(&new).await?;
+        let slot = |config: &Config| config.pair.as_ref().map(|pair| pair.slot);
+        if slot(&new) != slot(config) {
+            warn!("that there is a mate, and the slot of this agent, take hold at the next start");
+        }
         let forwards = addressees::forwarded(&new);
         Forwarder::may_serve(&forwards)?;
         let traps = if new.traps == config.traps {
@@ -423,6 +515,9 @@ impl Running {
         self.outspool.keep_targets(&addressees::acknowledging(&new));
         self.access.send_replace(Arc::new(Access::new(new.web.file.as_deref())));
         self.remote_reload.send_replace(new.web.remote_reload);
+        if let (Some(pair), Some((configured, _))) = (self.hub.pair(), pair_configured(&new)) {
+            pair.tell(ToPair::Settings(Box::new(configured)));
+        }
         *config = new;
         Ok(())
     }
@@ -447,10 +542,28 @@ async fn hold_against_host(config: &Config) -> anyhow::Result<()> {
 fn open_replies(identifier: u16) -> anyhow::Result<(ReplyEar, watch::Receiver<Host>)> {
     let sockets = icmp::open_each(identifier)?;
     let (sender, batches) = mpsc::unbounded_channel();
-    let ear = ear::spawn("replies", sockets, sender, Limits::default())?;
+    let ear = ear::spawn("replies", Part::Poller, sockets, sender, Limits::default())?;
     let (view, host) = watch::channel(Host::default());
     tokio::spawn(host::follow(view));
     Ok((ReplyEar { ear, batches, identifier }, host))
+}
+
+/// Follows this host's addresses where nobody does so yet.
+fn follow_host() -> watch::Receiver<Host> {
+    let (view, host) = watch::channel(Host::default());
+    tokio::spawn(host::follow(view));
+    host
+}
+
+/// What the pair's thread is told of the configuration, and what waits for the mate.
+fn pair_configured(config: &Config) -> Option<(pair::Configured, Wait)> {
+    let targets = config.notifications.targets.iter().map(|target| target.address.ip());
+    let pair = config.pair.clone()?;
+    let wait = match pair.wait_for {
+        WaitFor::Standby => Wait::Standby,
+        WaitFor::Disk => Wait::Disk,
+    };
+    Some((pair::Configured { pair, targets: targets.collect() }, wait))
 }
 
 /// What keeps addresses from being moved to a standby interface as they should be, each in a sentence.

@@ -2,15 +2,9 @@
 //! again, that it stops, and, where it has a watchdog, that it is alive. Where there is no service manager
 //! nothing is told, and nothing is missing.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::{
-    sync::oneshot,
-    time::{sleep, timeout},
-};
-
-use crate::{driver::Request, hub::Hub};
 
 /// It takes traps in and answers questions.
 pub fn ready() {
@@ -32,23 +26,15 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Tells the watchdog three times in each of its periods that the agent is alive. That is said only when the
-/// core has answered: one that hangs is killed and started again by the service manager, and goes on from
-/// what is on the disk.
-pub async fn watch(hub: Arc<Hub>) {
-    let Some(period) = sd_notify::watchdog_enabled() else { return };
-    let third = period / 3;
-    loop {
-        if timeout(third, answers(&hub)).await == Ok(true) {
-            tell(&[NotifyState::Watchdog]);
-        }
-        sleep(third.max(Duration::from_millis(1))).await;
-    }
+/// The period of the watchdog, if there is one: in it, [`alive`] is to be said.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
 }
 
-async fn answers(hub: &Hub) -> bool {
-    let (answer, answered) = oneshot::channel();
-    hub.ask(Request::Alive(answer)).await.is_ok() && answered.await.is_ok()
+/// It is alive. To be said by the supervisor alone, which knows (PAIR-9): an agent that does not say so is
+/// killed and started again by the service manager, and goes on from what is on the disk.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
 }
 
 /// Whoever does not listen has only themselves to blame.

@@ -161,7 +161,7 @@ impl Snapshot {
         let (forwards, forwarder_waiting) = forwards;
         let forward_targets = &agent.settings().forwarding.targets;
         let instability = agent.instability();
-        let alarms = first(agent.alarms().active().values(), detail.alarms, |one, other| {
+        let alarms = first(agent.alarms().all(), detail.alarms, |one, other| {
             let key = |alarm: &Alarm| (alarm.severity, Reverse(alarm.raised_at), alarm.id);
             key(one).cmp(&key(other))
         });

@@ -43,8 +43,8 @@ const MAY_BE_NOTHING: &[(&str, &str, &str)] = &[
     ("subnets-and-peers.json", "Polls that said nothing", "ABCD"),
 ];
 
-/// Metrics of what this life has none of: a mate, and peers that are asked otherwise.
-const ABSENT: &[&str] = &["evenkeel_pair_", "evenkeel_part_"];
+/// Metrics of what this life has none of: a mate.
+const ABSENT: &[&str] = &["evenkeel_pair_"];
 
 /// Labels that a device need not tell.
 const MAY_BE_EMPTY: &[&str] = &["if_name", "if_index"];

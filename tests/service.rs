@@ -21,26 +21,27 @@ const CONFIGURATION: &str =
     "[traps]\nlisten = [\"127.0.0.1:10162\"]\n[subnets]\nwatch_gateways = false\n";
 
 /// A service manager's end of the notification socket.
-struct Manager {
+pub struct Manager {
     socket: UnixDatagram,
     directory: TempDir,
 }
 
 impl Manager {
-    fn new() -> Manager {
+    /// One that nobody has spoken to.
+    pub fn new() -> Manager {
         let directory = TempDir::with_prefix("ek-notify-").expect("a temporary directory");
         let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a new path");
         Manager { socket, directory }
     }
 
     /// What it puts into the environment of a service with a watchdog of one second.
-    fn environment(&self) -> [String; 2] {
+    pub fn environment(&self) -> [String; 2] {
         let path: PathBuf = self.directory.path().join("notify");
         [format!("NOTIFY_SOCKET={}", path.display()), "WATCHDOG_USEC=1000000".to_owned()]
     }
 
     /// What is said next, if anything is within this time.
-    fn hears(&self, within: Duration) -> Option<String> {
+    pub fn hears(&self, within: Duration) -> Option<String> {
         let mut message = [0; 4096];
         self.socket.set_read_timeout(Some(within)).expect("not zero");
         let length = self.socket.recv(&mut message).ok()?;
@@ -48,7 +49,7 @@ impl Manager {
     }
 
     /// Waits until this is said, and gives what was said before it, but for signs of life.
-    fn wait_for(&self, what: &str) -> Vec<String> {
+    pub fn wait_for(&self, what: &str) -> Vec<String> {
         let until = Instant::now() + LIMIT;
         let mut before = Vec::new();
         while Instant::now() < until {

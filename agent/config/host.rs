@@ -4,7 +4,7 @@
 //! They are apart from reading the file, as the host changes while the file doesn't: the daemon
 //! makes them at start and at reload, and `evenkeel check` makes them for the host that it runs on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use evenkeel_core::{
     input::Host,
@@ -12,7 +12,7 @@ use evenkeel_core::{
 };
 
 use super::{
-    Config, Problem, Span, SubnetOrigin, Warning,
+    Config, Pair, PairOrigin, Problem, Span, SubnetOrigin, Warning,
     sections::{hears, one_peer},
     units::Wrong,
 };
@@ -43,6 +43,9 @@ pub fn check_against_host(config: &Config, host: &Host) -> (Vec<Problem>, Vec<Wa
             check.warning(subject, *span, wrong);
         }
     }
+    if let Some(pair) = &config.pair {
+        check.pair(pair, &config.places.pair);
+    }
     check.errors.sort_by_key(Problem::place);
     check.warnings.sort_by_key(Problem::place);
     (check.errors, check.warnings)
@@ -56,6 +59,51 @@ struct Check<'c> {
 }
 
 impl Check<'_> {
+    fn pair(&mut self, pair: &Pair, origin: &PairOrigin) {
+        if let Some(span) = origin.listen {
+            self.local("pair.listen", pair.listen, span);
+        }
+        self.mate("pair.mate", pair.listen, pair.mate, origin.mate);
+        for (path, (local, mate)) in pair.paths.iter().zip(&origin.paths) {
+            self.local("pair.path.local", path.local, *local);
+            self.mate("pair.path.mate", path.local, path.mate, *mate);
+        }
+        for (witness, span) in pair.witnesses.iter().flatten().zip(&origin.witnesses) {
+            if self.is_own(*witness) {
+                let subject = format!("pair.witnesses = \"{witness}\"");
+                let wrong = Wrong::new("this is an address of this host: it would always answer")
+                    .help("name a gateway, or another host that is always there");
+                self.error(subject, *span, wrong);
+            }
+        }
+    }
+
+    /// An address of this agent's own in the pair.
+    fn local(&mut self, key: &str, local: SocketAddr, span: Span) {
+        if !local.ip().is_unspecified() && !self.is_own(local.ip()) {
+            let wrong = Wrong::new("this host does not have this address now")
+                .help("the mate is not reached by it before it has");
+            self.warning(format!("{key} = \"{local}\""), span, wrong);
+        }
+    }
+
+    /// An address of the mate's.
+    fn mate(&mut self, key: &str, own: SocketAddr, mate: SocketAddr, span: Span) {
+        if !self.is_own(mate.ip()) {
+            return;
+        }
+        let subject = format!("{key} = \"{mate}\"");
+        if hears(&own, mate) {
+            let wrong =
+                Wrong::new("this is this agent itself").help("name the address of the other agent");
+            self.error(subject, span, wrong);
+        } else {
+            let wrong = Wrong::new("this is an address of this host")
+                .help("a mate on the same host is lost with it");
+            self.warning(subject, span, wrong);
+        }
+    }
+
     fn subnet(&mut self, subnet: &Subnet, origin: &SubnetOrigin) {
         let carried = self.host.interfaces.iter().any(|interface| {
             interface.addresses.iter().any(|address| address.trunc() == subnet.prefix)

@@ -32,9 +32,15 @@ use std::{
 use evenkeel_core::{
     alarm::{self, Kind},
     mib::RootOid,
+    pair::{
+        self,
+        settings::{Failback, Limit, Paths, Timing},
+        term::Slot,
+    },
     peers::{self, roster::Labels},
     sender::Destination,
     settings::{Settings, SourceLimits},
+    supervision,
     usm::EngineId,
 };
 use toml::de::DeTable;
@@ -76,6 +82,10 @@ pub struct Config {
     pub journal: Journal,
     /// Who is watched by heartbeat.
     pub peers: Peers,
+    /// How the agent's own parts are watched.
+    pub supervision: supervision::Settings,
+    /// The mate, if this agent is one of a pair (PAIR-1).
+    pub pair: Option<Pair>,
     /// Where the values stand in the file, for the checks that need the host.
     places: Places,
 }
@@ -84,9 +94,20 @@ impl PartialEq for Config {
     /// Whether both say the same; where it was written makes no difference.
     fn eq(&self, other: &Config) -> bool {
         let all = |config: &Config| {
-            let Config { agent, traps, core, notifications, web, spool, journal, peers, places: _ } =
-                config.clone();
-            (agent, traps, core, notifications, web, spool, journal, peers)
+            let Config {
+                agent,
+                traps,
+                core,
+                notifications,
+                web,
+                spool,
+                journal,
+                peers,
+                pair,
+                supervision,
+                places: _,
+            } = config.clone();
+            (agent, traps, core, notifications, web, spool, journal, peers, pair, supervision)
         };
         all(self) == all(other)
     }
@@ -343,6 +364,75 @@ pub enum PeerMetrics {
     Full,
 }
 
+/// The section `[pair]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// This agent's place in the pair.
+    pub slot: Slot,
+    /// Where the state channel is listened for, by TCP.
+    pub listen: SocketAddr,
+    /// Where the mate listens for it.
+    pub mate: SocketAddr,
+    /// The higher one is preferred as primary (PAIR-2).
+    pub priority: u8,
+    /// Heartbeats and time-outs (PAIR-8, PAIR-17).
+    pub timing: Timing,
+    /// How many automatic takeovers there may be; nothing turns the limit off (PAIR-6).
+    pub limit: Option<Limit>,
+    /// What becomes of a former primary that is back (PAIR-5).
+    pub failback: Failback,
+    /// What an answer or a notification waits for.
+    pub wait_for: WaitFor,
+    /// Who is asked whether this agent is cut off (PAIR-4); nothing if that was not said, and then it is
+    /// the gateways and the notification targets.
+    pub witnesses: Option<Vec<IpAddr>>,
+    /// The heartbeat paths (PAIR-8), 1 to 8.
+    pub paths: Vec<PairPath>,
+}
+
+/// A heartbeat path: where datagrams leave from and go to, by UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairPath {
+    /// What people and alarms call it: the local interface.
+    pub interface: String,
+    /// This agent's address.
+    pub local: SocketAddr,
+    /// The mate's.
+    pub mate: SocketAddr,
+}
+
+/// What an answer or a notification waits for while the standby is in synchronisation (PAIR-13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaitFor {
+    /// The standby has it on its disk.
+    #[default]
+    Standby,
+    /// This agent has it on its disk.
+    Disk,
+}
+
+impl Pair {
+    /// The port of the state channel and the heartbeat paths (PAIR-8).
+    pub const PORT: u16 = 19041;
+    /// Where the state channel is listened for, unless it is said.
+    pub const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), Pair::PORT);
+    /// The priority, unless it is said: there is room on both sides.
+    pub const PRIORITY: u8 = 100;
+
+    /// What the core is told. `witnesses` is whether there is any to ask.
+    pub fn settings(&self, witnesses: bool) -> pair::settings::Settings {
+        let interfaces: Vec<&str> = self.paths.iter().map(|path| &*path.interface).collect();
+        pair::settings::Settings {
+            priority: self.priority,
+            timing: self.timing,
+            limit: self.limit,
+            failback: self.failback,
+            paths: Paths::new(&interfaces).expect("the reader gives 1 to 8 paths"),
+            witnesses,
+        }
+    }
+}
+
 /// Where the values stand that are checked against the host, in the order of the values.
 #[derive(Clone, Debug, Default)]
 struct Places {
@@ -350,6 +440,18 @@ struct Places {
     subnets: Vec<SubnetOrigin>,
     targets: Vec<Span>,
     groups: Vec<PeerGroupOrigin>,
+    pair: PairOrigin,
+}
+
+/// Where the addresses of the pair stand.
+#[derive(Clone, Debug, Default)]
+struct PairOrigin {
+    /// Nothing if it is the default.
+    listen: Option<Span>,
+    mate: Span,
+    witnesses: Vec<Span>,
+    /// The local address and the mate's of each path that is given.
+    paths: Vec<(Span, Span)>,
 }
 
 /// Where the values of one group of peers stand.

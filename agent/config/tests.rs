@@ -5,6 +5,7 @@
 //! the `.txt` files are then written, for the eye and the version control to judge.
 
 mod options;
+mod pair;
 mod secrets;
 
 use std::{
@@ -370,6 +371,7 @@ fn the_defaults_in_the_sample_are_the_defaults() {
             "forwarders =",
             "engine_id =",
             "config_file =",
+            "witnesses =",
         ];
         if !in_table_list && !example.iter().any(|key| line.starts_with(key)) {
             text.push_str(line);
@@ -379,6 +381,9 @@ fn the_defaults_in_the_sample_are_the_defaults() {
     let (mut config, _) = from_bytes("evenkeel.toml", text.as_bytes()).unwrap();
     assert!(!config.traps.listen_is_default, "the sample shows traps.listen");
     config.traps.listen_is_default = true;
+    // Slot and mate have no default, so that there is no pair by default.
+    let shortest = b"[pair]\nslot = 0\nmate = \"192.0.2.2\"\n";
+    assert_eq!(config.pair.take(), from_bytes("evenkeel.toml", shortest).unwrap().0.pair);
     assert_eq!(config, Config::default());
 }
 

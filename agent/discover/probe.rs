@@ -12,6 +12,7 @@ use evenkeel_core::{
     input::Host,
     plan::FlowKey,
     probe::{POLLS, Probe},
+    supervision::Part,
     time::Time,
 };
 use tokio::{sync::mpsc, time::sleep};
@@ -36,7 +37,7 @@ pub async fn run(flows: Vec<FlowKey>, host: &Host, watched: bool) -> anyhow::Res
     // First of all, so that who may not poll hears of it even where there is nobody to poll.
     let sockets = icmp::open_each(identifier)?;
     let (sender, mut batches) = mpsc::unbounded_channel();
-    let ear = ear::spawn("replies", sockets, sender, Limits::default())?;
+    let ear = ear::spawn("replies", Part::Poller, sockets, sender, Limits::default())?;
     let mut pinger = Pinger::new();
     let mut probe = Probe::new(flows, identifier, Clock::now());
     let mut asked = Time::ZERO;

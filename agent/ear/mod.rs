@@ -32,7 +32,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use evenkeel_core::{settings::SourceLimits, time::Time};
+use evenkeel_core::{settings::SourceLimits, supervision::Part, time::Time};
 use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::socket::EarSocket;
@@ -115,7 +115,8 @@ pub struct EarHandle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts an ear on `sockets`. `name` becomes the thread's name (15 characters are kept).
+/// Starts an ear on `sockets`. `name` becomes the thread's name (15 characters are kept); `part` is the part
+/// of the agent that shows a sign of life by it.
 ///
 /// The ear ends when it is stopped or when nobody listens to `batches` any more.
 ///
@@ -124,6 +125,7 @@ pub struct EarHandle {
 /// The kernel refuses another descriptor or thread.
 pub fn spawn(
     name: &str,
+    part: Part,
     sockets: Vec<EarSocket>,
     batches: UnboundedSender<Batch>,
     limits: Limits,
@@ -131,7 +133,7 @@ pub fn spawn(
     let call = Arc::new(Call::new()?);
     let stats = Arc::new(EarStats::new(&sockets));
     let reader = reader::Reader::new(sockets, call.clone(), stats.clone(), batches, limits);
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || reader.run())?;
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || reader.run(part))?;
     Ok(EarHandle { call, stats, thread: Some(thread) })
 }
 

@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use evenkeel_core::{limits, time::Time};
+use evenkeel_core::{limits, supervision::Part, time::Time};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
@@ -35,7 +35,10 @@ use super::{
     drops::{Dropped, Drops},
     recvmmsg::{Message, Slots},
 };
-use crate::clock::{Clock, Reading, receipt};
+use crate::{
+    clock::{Clock, Reading, receipt},
+    supervisor::pulse::{Pulse, SIGN},
+};
 
 /// Datagrams a call.
 pub(super) const BATCH: usize = 256;
@@ -118,7 +121,8 @@ impl Reader {
     }
 
     /// Reads until it is stopped, or until nobody takes the batches.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, part: Part) {
+        let pulse = Pulse::of_thread(part);
         let mut slots = Slots::new(BATCH);
         let mut stop_at = None;
         let mut asked = false;
@@ -126,6 +130,7 @@ impl Reader {
         let mut empty = false;
         let mut gave = 0;
         loop {
+            pulse.beat();
             if empty {
                 if (1..=FEW).contains(&gave) && stop_at.is_none() {
                     self.linger();
@@ -160,10 +165,10 @@ impl Reader {
         unsafe { libc::poll(&raw mut bell, 1, LINGER_MS) };
     }
 
-    /// Waits until a socket has something or the bell rings.
+    /// Waits until a socket has something, the bell rings, or it is time for a sign of life.
     fn sleep(&mut self) {
         let now = Clock::now();
-        let mut timeout: libc::c_int = -1;
+        let mut timeout = SIGN.as_millis() as libc::c_int;
         let mut polled = Vec::with_capacity(self.sockets.len() + 1);
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         polled.push(entry(self.call.bell.as_raw_fd()));

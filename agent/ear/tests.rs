@@ -22,7 +22,7 @@ pub(super) struct Listener {
 impl Listener {
     pub fn new(sockets: Vec<EarSocket>, limits: Limits) -> Listener {
         let (tx, batches) = unbounded_channel();
-        let ear = spawn("test ear", sockets, tx, limits).unwrap();
+        let ear = spawn("test ear", Part::TrapIntake, sockets, tx, limits).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         Listener { ear: Some(ear), batches, runtime }
     }
@@ -319,7 +319,14 @@ fn an_ear_that_is_stopped_first_hands_in_what_it_has() {
 #[test]
 fn an_ear_ends_when_nobody_listens() {
     let (tx, rx) = unbounded_channel();
-    let ear = spawn("test ear", vec![trap_socket("127.0.0.1:0")], tx, Limits::default()).unwrap();
+    let ear = spawn(
+        "test ear",
+        Part::TrapIntake,
+        vec![trap_socket("127.0.0.1:0")],
+        tx,
+        Limits::default(),
+    )
+    .unwrap();
     drop(rx);
     ear.ask();
     ear.stop();

@@ -26,6 +26,8 @@ use std::{
 
 use evenkeel_core::{input::Taken, mib::RootOid, sender::Destination, usm::LocalEngine};
 
+use crate::gate::Gate;
+
 use self::{outlet::Outlet, stats::Counters, worker::Worker};
 
 pub use self::stats::ForwardStats;
@@ -114,7 +116,7 @@ impl Forwarder {
     /// [`Forwarding::targets`](evenkeel_core::settings::Forwarding::targets); there is nothing in the
     /// places of targets that are served another way. `root` and `local` make the mark by which a
     /// forwarded trap is known when it comes back; `max_waiting` is how many octets may wait (see
-    /// [`MAX_WAITING`]).
+    /// [`MAX_WAITING`]); `gate` says whether this agent may speak.
     ///
     /// # Errors
     ///
@@ -124,11 +126,12 @@ impl Forwarder {
         root: &RootOid,
         local: LocalEngine,
         max_waiting: usize,
+        gate: Gate,
     ) -> Result<Forwarder, StartError> {
         let slots = slots(targets, &[])?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let (orders, receiver) = mpsc::channel();
-        let worker = Worker::new(slots.clone(), root, local, waiting.clone());
+        let worker = Worker::new(slots.clone(), root, local, waiting.clone(), gate);
         let thread = thread::Builder::new()
             .name("forwarder".to_owned())
             .spawn(move || worker.run(&receiver))

@@ -14,6 +14,8 @@ pub struct ForwardStats {
     pub forwarded: u64,
     /// Traps that found no room, as more came than could be sent.
     pub dropped_queue_full: u64,
+    /// Traps that were dropped as this agent of a pair was primary no longer when it was their turn.
+    pub dropped_not_primary: u64,
     /// Traps that the network did not take.
     pub errors: u64,
     /// How often the target's host said that nobody listens there (ICMP port unreachable): at least
@@ -81,6 +83,7 @@ impl Fallback {
 pub(super) struct Counters {
     pub forwarded: AtomicU64,
     pub dropped_queue_full: AtomicU64,
+    pub dropped_not_primary: AtomicU64,
     pub errors: AtomicU64,
     pub refused: AtomicU64,
     unsendable: [AtomicU64; Unfit::ALL.len()],
@@ -109,6 +112,7 @@ impl Counters {
             name: name.to_owned(),
             forwarded: count(&self.forwarded),
             dropped_queue_full: count(&self.dropped_queue_full),
+            dropped_not_primary: count(&self.dropped_not_primary),
             errors: count(&self.errors),
             refused: count(&self.refused),
             unsendable: Unfit::ALL

@@ -17,6 +17,8 @@ use evenkeel_core::{
     usm::EngineId,
 };
 
+use crate::gate::Gate;
+
 use super::*;
 
 const NOW: Time = Time::from_secs(1000);
@@ -70,13 +72,13 @@ pub(super) fn local() -> LocalEngine {
 }
 
 fn start(targets: Vec<Option<ForwardTarget>>, max_waiting: usize) -> Forwarder {
-    Forwarder::start(targets, &RootOid::default(), local(), max_waiting).unwrap()
+    Forwarder::start(targets, &RootOid::default(), local(), max_waiting, Gate::alone()).unwrap()
 }
 
 /// The thread's work without the thread, so that a test says what happens when.
 fn worker(targets: Vec<Option<ForwardTarget>>) -> (Worker, Slots) {
     let slots = slots(targets, &[]).unwrap();
-    (Worker::new(slots.clone(), &RootOid::default(), local(), Arc::default()), slots)
+    (Worker::new(slots.clone(), &RootOid::default(), local(), Arc::default(), Gate::alone()), slots)
 }
 
 fn stats(slots: &Slots, place: usize) -> ForwardStats {
@@ -444,7 +446,7 @@ fn without_cap_net_raw_the_error_says_what_to_do() {
     assert_eq!(set, 0, "a thread may always give up what it may do");
     let nms = Nms::at("127.0.0.1:0");
     let targets = vec![None, target("nms", nms.address(), Origin::Source)];
-    let error = match Forwarder::start(targets, &RootOid::default(), local(), 0) {
+    let error = match Forwarder::start(targets, &RootOid::default(), local(), 0, Gate::alone()) {
         Err(error) => error,
         Ok(_) => panic!("a raw socket without CAP_NET_RAW"),
     };

@@ -11,12 +11,15 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc::{Receiver, TryRecvError},
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
+    thread,
     time::Duration,
 };
 
-use evenkeel_core::{input::Taken, mib::RootOid, time::Time, trap::Form, usm::LocalEngine};
+use evenkeel_core::{
+    input::Taken, mib::RootOid, supervision::Part, time::Time, trap::Form, usm::LocalEngine,
+};
 
 use super::{
     Order, Origin, Slot, Slots,
@@ -25,7 +28,11 @@ use super::{
     packet,
     stats::{Fallback, Unfit},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    gate::Gate,
+    supervisor::pulse::{Pulse, SIGN},
+};
 
 /// How many datagrams leave with one system call: beyond some dozen, more save nothing.
 const GROUP: usize = 256;
@@ -34,6 +41,8 @@ const LINGER: Duration = Duration::from_millis(1);
 /// How long one target may hold up the others when its socket is full, once: what fits into a
 /// buffer has left within this at 3 Gbit/s, or the network stands still.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// How often it is looked whether a licence has come: a fiftieth of a heartbeat.
+const LICENCE: Duration = Duration::from_millis(10);
 /// A target that there is no way to is not tried more often.
 const REOPEN: Duration = Duration::from_millis(250);
 
@@ -43,6 +52,7 @@ pub(super) struct Worker {
     composer: Composer,
     local: LocalEngine,
     waiting: Arc<AtomicUsize>,
+    gate: Gate,
 }
 
 impl Worker {
@@ -51,26 +61,33 @@ impl Worker {
         root: &RootOid,
         local: LocalEngine,
         waiting: Arc<AtomicUsize>,
+        gate: Gate,
     ) -> Worker {
         let composer = Composer::new(root, &local);
-        let mut worker = Worker { lanes: Vec::new(), composer, local, waiting };
+        let mut worker = Worker { lanes: Vec::new(), composer, local, waiting, gate };
         worker.set(slots);
         worker
     }
 
     /// Does what it is told until it is told to stop.
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
+        let pulse = Pulse::of_thread(Part::Forwarder);
         loop {
+            pulse.beat();
             let order = orders.try_recv().or_else(|error| match error {
                 TryRecvError::Empty => {
                     self.flush(Clock::now());
-                    orders.recv()
+                    orders.recv_timeout(SIGN)
                 }
                 TryRecvError::Disconnected => Ok(Order::Stop),
             });
             match order {
                 Ok(Order::Batch(batch, size)) => {
-                    self.forward(&batch, Clock::now());
+                    if self.may_speak() {
+                        self.forward(&batch, Clock::now());
+                    } else {
+                        self.drop_batch(&batch);
+                    }
                     drop(batch);
                     self.waiting.fetch_sub(size, Relaxed);
                 }
@@ -78,7 +95,32 @@ impl Worker {
                     self.flush(Clock::now());
                     self.set(slots);
                 }
-                Ok(Order::Stop) | Err(_) => return self.flush(Clock::now()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    return self.flush(Clock::now());
+                }
+            }
+        }
+    }
+
+    /// Waits while this agent is primary without a licence (PAIR-17): what comes meanwhile waits in the
+    /// bounded queue. False once it is primary no longer; its mate forwards what it hears itself.
+    fn may_speak(&self) -> bool {
+        loop {
+            if self.gate.may_speak(Clock::now()) {
+                return true;
+            }
+            if !self.gate.is_open() {
+                return false;
+            }
+            thread::sleep(LICENCE);
+        }
+    }
+
+    fn drop_batch(&self, batch: &[Taken]) {
+        for place in batch.iter().flat_map(|taken| &taken.targets) {
+            if let Some(Some(lane)) = self.lanes.get(usize::from(*place)) {
+                lane.slot.counters.dropped_not_primary.fetch_add(1, Relaxed);
             }
         }
     }

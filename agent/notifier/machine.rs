@@ -561,9 +561,9 @@ impl Machine {
             }
             New::Alarm => {
                 let (turn, event) = self.alarms.take(hold)?;
-                let (root, name) = (&self.identity.root, &self.identity.agent_name);
+                let (root, sender) = (&self.identity.root, self.identity.sender());
                 let most = self.session.room();
-                let varbinds = alarm_varbinds(root, uptime, turn.number, name, &event?, most);
+                let varbinds = alarm_varbinds(root, uptime, turn.number, sender, &event?, most);
                 (Item::Alarm(turn), varbinds, self.local)
             }
             New::Forwarded => {

@@ -39,7 +39,7 @@ use evenkeel_core::{
     alarm::{Alarm, AlarmEvent, Kind, Severity},
     input::Taken,
     mib::RootOid,
-    notification::Start,
+    notification::{Sender, Start},
     sender::{Destination, Version},
     time::Time,
     usm::LocalEngine,
@@ -50,6 +50,7 @@ use tokio::{
 };
 
 use self::machine::{Beginning, Machine, Progress};
+use crate::gate::Gate;
 
 /// Where notifications go, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +140,8 @@ pub trait Journal: Send + Sync + 'static {
     fn cursor(&self, target: &str) -> Option<u64>;
     /// Keeps a cursor. Must not block; may be lost in a crash, and rows are sent again then.
     fn set_cursor(&self, target: &str, seq: u64);
+    /// Returns once nobody reads: soon, unless a reader is stuck.
+    fn pass(&self) {}
 }
 
 /// What the sender asks of the spool of forwarded traps.
@@ -150,6 +153,8 @@ pub trait Spool: Send + Sync + 'static {
     fn cursor(&self, target: &str) -> Option<u64>;
     /// Keeps a cursor. Must not block; may be lost in a crash, and traps are sent again then.
     fn set_cursor(&self, target: &str, number: u64);
+    /// Returns once nobody reads: soon, unless a reader is stuck.
+    fn pass(&self) {}
 }
 
 /// Entries of the spool with their numbers, and up to which number there are no others.
@@ -162,8 +167,17 @@ pub struct Identity {
     pub root: RootOid,
     /// The agent's name.
     pub agent_name: String,
+    /// It is one of a pair.
+    pub of_pair: bool,
     /// Our engine, whose start is that of sysUpTime and whose ID is the mark of what we forward.
     pub engine: LocalEngine,
+}
+
+impl Identity {
+    /// The same, as notifications say it.
+    pub fn sender(&self) -> Sender<'_> {
+        Sender { name: &self.agent_name, of_pair: self.of_pair }
+    }
 }
 
 /// A notification target has become unreachable, or can be reached (TRAP-11). Told at each change, and
@@ -193,6 +207,8 @@ pub struct Surroundings {
     pub identity: Arc<Identity>,
     /// Who is told which targets can be reached.
     pub reach: mpsc::UnboundedSender<Reach>,
+    /// Whether this agent may speak, asked before each datagram (PAIR-17).
+    pub gate: Gate,
 }
 
 /// How one target fares.
@@ -235,6 +251,10 @@ pub struct TargetStats {
 pub struct Notifier {
     around: Surroundings,
     running: BTreeMap<String, Running>,
+    /// Of a pair, while this agent is not primary: whom it would send to.
+    waiting: Option<Vec<Target>>,
+    /// How it started, until it has been told.
+    start: Option<Beginning>,
 }
 
 impl Notifier {
@@ -243,22 +263,65 @@ impl Notifier {
     ///
     /// Must be called within a tokio runtime.
     pub fn new(around: Surroundings, targets: Vec<Target>, start: Start) -> Notifier {
-        let mut notifier = Notifier { around, running: BTreeMap::new() };
+        let mut notifier = Notifier::waiting(around, targets, start);
+        notifier.run_all();
+        notifier
+    }
+
+    /// The sender of an agent of a pair, which sends nothing before it [leads](Notifier::lead).
+    pub fn waiting(around: Surroundings, targets: Vec<Target>, start: Start) -> Notifier {
         // The time of day tells the starts of one agent apart.
         let id = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        for target in targets {
-            let alarms = notifier.around.journal.cursor(&target.name);
-            let alarms = alarms.unwrap_or_else(|| notifier.end_of_journal(&target));
-            let mut progress = Progress::at(alarms);
-            progress.start = target.filter.alarms.then_some(Beginning { start, id });
-            notifier.run(target, progress);
+        let start = Some(Beginning { start, id });
+        Notifier { around, running: BTreeMap::new(), waiting: Some(targets), start }
+    }
+
+    /// Begins to send, as this agent has become primary: to each target from where the mate left off. The
+    /// two are how far the journal and the spool are safe from now on. If it was not told yet, each is
+    /// told of this agent's own start first.
+    pub fn lead(&mut self, committed: watch::Receiver<u64>, spooled: watch::Receiver<u64>) {
+        self.around.committed = committed;
+        self.around.spooled = spooled;
+        self.run_all();
+    }
+
+    /// Sends nothing more, as the mate is primary. How far each target is stays known.
+    pub fn follow(&mut self) {
+        if self.waiting.is_some() {
+            return;
         }
-        notifier
+        self.keep_cursors();
+        let running = std::mem::take(&mut self.running);
+        self.waiting = Some(running.into_values().map(|running| running.target.clone()).collect());
+    }
+
+    /// The names of all targets, and of those that acknowledge.
+    pub fn names(&self) -> (Vec<String>, Vec<String>) {
+        let running = self.running.values().map(|running| &running.target);
+        let targets: Vec<&Target> = running.chain(self.waiting.iter().flatten()).collect();
+        let name = |target: &&Target| target.name.clone();
+        let acknowledging = targets.iter().filter(|target| target.acknowledges());
+        (targets.iter().map(name).collect(), acknowledging.map(name).collect())
+    }
+
+    fn run_all(&mut self) {
+        let start = self.start.take();
+        for target in self.waiting.take().unwrap_or_default() {
+            let alarms = self.around.journal.cursor(&target.name);
+            let alarms = alarms.unwrap_or_else(|| self.end_of_journal(&target));
+            let mut progress = Progress::at(alarms);
+            progress.start = start.filter(|_| target.filter.alarms);
+            self.run(target, progress);
+        }
     }
 
     /// Replaces the list of targets after a reload. One that stays goes on where it is, also
     /// with a new address or form; a new one starts at the end of the journal.
     pub fn set_targets(&mut self, targets: Vec<Target>) {
+        if let Some(waiting) = &mut self.waiting {
+            *waiting = targets;
+            return;
+        }
         let mut before = std::mem::take(&mut self.running);
         for target in targets {
             match before.remove(&target.name) {
@@ -288,9 +351,13 @@ impl Notifier {
     /// Keeps the cursors as they are, for an orderly stop: traps that were sent without an error since
     /// are taken for settled, so that the next run does not send them again.
     pub fn settle(&self) {
+        self.running.values().for_each(|running| lock(&running.machine).settle_all());
+        self.keep_cursors();
+    }
+
+    fn keep_cursors(&self) {
         for (name, running) in &self.running {
-            let mut machine = lock(&running.machine);
-            machine.settle_all();
+            let machine = lock(&running.machine);
             self.around.journal.set_cursor(name, machine.cursor());
             if let Some(cursor) = machine.forwarded_cursor() {
                 self.around.spool.set_cursor(name, cursor);
@@ -303,6 +370,19 @@ impl Notifier {
         let (committed, spooled) = (*self.around.committed.borrow(), *self.around.spooled.borrow());
         let machines = self.running.values();
         machines.map(|running| lock(&running.machine).stats(committed, spooled)).collect()
+    }
+
+    /// What goes once through all that sending a notification takes turns at, and so returns soon unless
+    /// something there is stuck (PAIR-9). May block, and then holds up nobody else.
+    pub fn passage(&self) -> impl FnOnce() + Send + use<> {
+        let each = |running: &Running| Arc::clone(&running.machine);
+        let machines: Vec<Arc<Mutex<Machine>>> = self.running.values().map(each).collect();
+        let (journal, spool) = (Arc::clone(&self.around.journal), Arc::clone(&self.around.spool));
+        move || {
+            machines.iter().for_each(|machine| drop(lock(machine)));
+            journal.pass();
+            spool.pass();
+        }
     }
 
     fn end_of_journal(&self, target: &Target) -> u64 {

@@ -151,6 +151,7 @@ pub fn identity() -> Identity {
     Identity {
         root: RootOid::default(),
         agent_name: "agent-a".to_owned(),
+        of_pair: false,
         engine: LocalEngine {
             id: EngineId::new(&[0x80, 0, 0, 0, 7]).unwrap(),
             boots: 1,
@@ -176,7 +177,10 @@ pub fn event(id: u64, device: u8, severity: Severity, cleared: bool) -> AlarmEve
             if_name: None,
             other_if_name: None,
             peer_group: None,
+            agent: None,
+            mate: None,
         },
+        term: None,
     }
 }
 

@@ -62,6 +62,10 @@ struct Task {
 impl Task {
     /// Does one thing. Nothing once the store has ended, and so does the agent.
     async fn step(&mut self) -> Option<()> {
+        // PAIR-17: what may not be said now waits, whatever is due.
+        if !self.around.gate.may_speak(Clock::now()) {
+            self.around.gate.opened(Clock::now).await;
+        }
         // Before the machine is asked, so that what comes meanwhile wakes us again.
         let committed = *self.around.committed.borrow_and_update();
         let spooled = *self.around.spooled.borrow_and_update();
@@ -116,6 +120,8 @@ impl Task {
                 socket
             }
         };
+        // This task may have stood still since it was asked first.
+        self.around.gate.opened(Clock::now).await;
         let sent = socket.send(datagram).await;
         self.socket = Some(socket);
         sent.map(drop)
@@ -275,6 +281,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::gate::Gate;
     use crate::notifier::{
         Found, Journal, Notifier, Reach, Spool,
         simulation::{event, identity, target as any_target},
@@ -336,6 +343,7 @@ mod tests {
                 spooled: watch::channel(0).1,
                 identity: Arc::new(identity()),
                 reach: sender,
+                gate: Gate::alone(),
             };
             Store { rows, committed, reach, around }
         }

@@ -56,6 +56,8 @@ pub struct Peers {
 enum Question {
     Look { rows: Rows, to: oneshot::Sender<Option<Box<PeersView>>> },
     Reload { config: Box<config::Peers>, to: oneshot::Sender<Result<(), ReloadError>> },
+    Lead { alarms: Raised, to: oneshot::Sender<()> },
+    Follow { to: oneshot::Sender<()> },
     Stop { to: oneshot::Sender<()> },
 }
 
@@ -78,8 +80,32 @@ pub enum ReloadError {
     },
 }
 
+/// What an earlier run, or the mate, has left active.
+#[derive(Debug, Default)]
+pub struct Raised {
+    down: Vec<IpAddr>,
+    mass_silence: bool,
+}
+
+impl Raised {
+    /// The alarms of peers among these.
+    pub fn of<'a>(alarms: impl Iterator<Item = &'a Alarm>) -> Raised {
+        let mut raised = Raised::default();
+        for alarm in alarms {
+            match (alarm.kind, &alarm.object) {
+                (Kind::PeerDown, Object::Peer(address)) => raised.down.push(*address),
+                (Kind::MassSilence, _) => raised.mass_silence = true,
+                _ => {}
+            }
+        }
+        raised
+    }
+}
+
 /// What the manager begins with.
 pub struct Beginning {
+    /// Peers are polled from the start; of a pair not before this agent is primary (PAIR-1).
+    pub leads: bool,
     /// The section `[peers]`.
     pub config: config::Peers,
     /// How often this agent has been started (PEER-15).
@@ -92,18 +118,12 @@ impl Peers {
     /// Reads the files, admits who is wanted, and begins to watch them. `alarms` are those that an
     /// earlier run has left active.
     pub async fn start<'a>(beginning: Beginning, alarms: impl Iterator<Item = &'a Alarm>) -> Peers {
-        let Beginning { config, starts, findings } = beginning;
-        let (mut down, mut mass_silence) = (Vec::new(), false);
-        for alarm in alarms {
-            match (alarm.kind, &alarm.object) {
-                (Kind::PeerDown, Object::Peer(address)) => down.push(*address),
-                (Kind::MassSilence, _) => mass_silence = true,
-                _ => {}
-            }
-        }
+        let Beginning { leads, config, starts, findings } = beginning;
+        let Raised { down, mass_silence } = Raised::of(alarms);
         let (watch, sources) = super::watch::start(patterns(&config)).await;
         let mut manager = Manager {
             settings: Arc::new(config.settings.clone()),
+            leads,
             config,
             starts,
             findings,
@@ -143,6 +163,22 @@ impl Peers {
         answer.await.unwrap_or(Ok(()))
     }
 
+    /// Begins to poll, of a pair, as this agent has become primary. `alarms` are those that are active.
+    pub async fn lead(&self, alarms: Raised) {
+        let (to, answer) = oneshot::channel();
+        if self.questions.send(Question::Lead { alarms, to }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Ends the monitoring until this agent leads again. Alarms stay as they are.
+    pub async fn follow(&self) {
+        let (to, answer) = oneshot::channel();
+        if self.questions.send(Question::Follow { to }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
     /// Ends the monitoring. Alarms stay as they are.
     pub async fn stop(&self) {
         let (to, answer) = oneshot::channel();
@@ -153,6 +189,7 @@ impl Peers {
 }
 
 struct Manager {
+    leads: bool,
     config: config::Peers,
     settings: Arc<Settings>,
     starts: u32,
@@ -180,6 +217,14 @@ impl Manager {
                         // Whoever asked may have gone.
                         let _ = to.send(self.reload(*config).await);
                     }
+                    Some(Question::Lead { alarms, to }) => {
+                        self.lead(alarms);
+                        let _ = to.send(());
+                    }
+                    Some(Question::Follow { to }) => {
+                        self.step_back();
+                        let _ = to.send(());
+                    }
                     Some(Question::Stop { to }) => {
                         // Stopping waits for the thread.
                         tokio::task::block_in_place(|| drop(self.engine.take()));
@@ -201,9 +246,29 @@ impl Manager {
         self.follow();
     }
 
+    /// PEER-6: who is admitted is decided anew, as at a start, those first whose alarms are active.
+    fn lead(&mut self, alarms: Raised) {
+        if std::mem::replace(&mut self.leads, true) {
+            return;
+        }
+        self.roster = Arc::new(Roster::new(alarms.down));
+        self.mass_silence = alarms.mass_silence;
+        self.begin();
+    }
+
+    /// Nobody is polled from here any more, and the alarms are the mate's.
+    fn step_back(&mut self) {
+        self.leads = false;
+        // Stopping waits for the thread.
+        tokio::task::block_in_place(|| drop(self.engine.take()));
+        self.roster = Arc::new(Roster::new(Vec::new()));
+        self.admission = Arc::default();
+        self.mass_silence = false;
+    }
+
     /// Starts the engine if there is something to do for it.
     fn start_engine(&mut self) -> Result<(), OpenError> {
-        if self.engine.is_some() {
+        if self.engine.is_some() || !self.leads {
             return Ok(());
         }
         if self.settings.groups.is_empty() {
@@ -244,7 +309,7 @@ impl Manager {
 
     /// Takes in who is wanted now.
     fn follow(&mut self) {
-        if self.engine.is_none() && !self.settings.groups.is_empty() {
+        if !self.leads || self.engine.is_none() && !self.settings.groups.is_empty() {
             // Whoever was admitted now would be unknown to an engine that comes later.
             return;
         }

@@ -1,25 +1,23 @@
 //! What Prometheus is told of the peer monitor (PEER-14): numbers of groups and of the engine, as
 //! metric families of the crate `prometheus`.
 //!
-//! They are made anew for each page from what the engine has counted. The crate's own counters and
-//! histograms count by themselves and cannot be set, and the engine's thread is not to touch what a
-//! scrape locks. Series of single peers are in [`series`](super::series).
+//! They are made anew for each page from what the engine has counted, as its thread is not to touch what
+//! a scrape locks. Series of single peers are in [`series`](super::series).
 
 use std::time::Duration;
 
 use evenkeel_core::peers::{Discard, GroupStats, Inconclusive, PeerState, ROUND_TRIP_BUCKETS};
-use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
-};
+use prometheus::proto::{Bucket, Histogram, MetricFamily};
 
 use super::{
     engine::{EngineStats, LATENESS_BUCKETS, SocketStats},
     view::PeersView,
 };
+use crate::families::Families;
 
 /// The families of one moment; none without a group.
 pub fn families(view: &PeersView) -> Vec<MetricFamily> {
-    let mut page = Page(Vec::new());
+    let mut page = Families::default();
     if !view.settings.groups.is_empty() {
         page.requests(&view.stats.groups);
         page.peers(view);
@@ -30,10 +28,7 @@ pub fn families(view: &PeersView) -> Vec<MetricFamily> {
     page.0
 }
 
-/// The families so far.
-struct Page(Vec<MetricFamily>);
-
-impl Page {
+impl Families {
     fn requests(&mut self, groups: &[GroupStats]) {
         self.counters(
             "evenkeel_peers_requests_total",
@@ -245,78 +240,6 @@ impl Page {
             self.gauges(&name, help, labels, rows.map(|(values, number)| (values, number as f64)));
         }
     }
-
-    fn counters<'a, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [&str; N],
-        rows: impl IntoIterator<Item = ([&'a str; N], u64)>,
-    ) {
-        let metrics = rows.into_iter().map(|(values, count)| {
-            let mut counter = Counter::default();
-            counter.set_value(count as f64);
-            let mut metric = labelled(labels, values);
-            metric.set_counter(counter);
-            metric
-        });
-        self.family(name, help, MetricType::COUNTER, metrics.collect());
-    }
-
-    fn gauges<'a, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [&str; N],
-        rows: impl IntoIterator<Item = ([&'a str; N], f64)>,
-    ) {
-        let metrics = rows.into_iter().map(|(values, value)| {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            let mut metric = labelled(labels, values);
-            metric.set_gauge(gauge);
-            metric
-        });
-        self.family(name, help, MetricType::GAUGE, metrics.collect());
-    }
-
-    fn histograms<'a, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        labels: [&str; N],
-        rows: impl IntoIterator<Item = ([&'a str; N], Histogram)>,
-    ) {
-        let metrics = rows.into_iter().map(|(values, histogram)| {
-            let mut metric = labelled(labels, values);
-            metric.set_histogram(histogram);
-            metric
-        });
-        self.family(name, help, MetricType::HISTOGRAM, metrics.collect());
-    }
-
-    /// Adds a family; one without series is left out, as the encoder refuses it.
-    fn family(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
-        if metrics.is_empty() {
-            return;
-        }
-        let mut family = MetricFamily::default();
-        family.set_name(name.to_owned());
-        family.set_help(help.to_owned());
-        family.set_field_type(kind);
-        family.set_metric(metrics);
-        self.0.push(family);
-    }
-}
-
-fn labelled<const N: usize>(names: [&str; N], values: [&str; N]) -> Metric {
-    let pairs = names.iter().zip(values).map(|(name, value)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value(value.to_owned());
-        pair
-    });
-    Metric::from_label(pairs.collect())
 }
 
 /// A histogram from counts of what was in each bucket and in none before it; the last one of

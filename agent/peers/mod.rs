@@ -13,4 +13,4 @@ pub mod testing;
 pub mod view;
 pub mod watch;
 
-pub use manager::{Beginning, Peers};
+pub use manager::{Beginning, Peers, Raised};

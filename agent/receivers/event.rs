@@ -38,6 +38,8 @@ pub fn parts(object: &Object) -> Vec<(&'static str, String)> {
         Object::Subnet(subnet) => vec![("subnet", subnet.to_string())],
         Object::Peer(address) => vec![("peer", address.to_string())],
         Object::NotificationTarget(name) => vec![("notification_target", name.clone())],
-        Object::PeerMonitor | Object::Agent => Vec::new(),
+        Object::MatePath(interface) => vec![("interface", interface.clone())],
+        Object::Component(part) => vec![("part", part.to_string())],
+        Object::PeerMonitor | Object::Agent | Object::Mate | Object::Pair => Vec::new(),
     }
 }

@@ -35,7 +35,10 @@ use tokio::{
 };
 
 use self::machine::Machine;
-use crate::notifier::{Filter, Journal, Reach, TargetStats};
+use crate::{
+    gate::Gate,
+    notifier::{Filter, Journal, Reach, TargetStats},
+};
 
 /// One receiver of alarms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,12 +155,16 @@ pub struct Surroundings {
     pub agent_name: String,
     /// Who is told which receivers can be reached.
     pub reach: mpsc::UnboundedSender<Reach>,
+    /// Whether this agent may speak, asked before each delivery (PAIR-17).
+    pub gate: Gate,
 }
 
 /// All receivers. What runs stops when this is dropped.
 pub struct Receivers {
     around: Surroundings,
     running: BTreeMap<String, Running>,
+    /// Of a pair, while this agent is not primary: whom it would tell.
+    waiting: Option<Vec<Receiver>>,
 }
 
 struct Running {
@@ -177,13 +184,47 @@ impl Receivers {
     ///
     /// Must be called within a tokio runtime.
     pub fn new(around: Surroundings, receivers: Vec<Receiver>) -> Receivers {
-        let mut all = Receivers { around, running: BTreeMap::new() };
+        let mut all = Receivers { around, running: BTreeMap::new(), waiting: None };
         all.set(receivers);
         all
     }
 
+    /// Those of an agent of a pair, which tells nothing before it [leads](Receivers::lead).
+    pub const fn waiting(around: Surroundings, receivers: Vec<Receiver>) -> Receivers {
+        Receivers { around, running: BTreeMap::new(), waiting: Some(receivers) }
+    }
+
+    /// Begins to tell, as this agent has become primary, from where the mate left off. `committed` is how
+    /// far the journal is safe from now on.
+    pub fn lead(&mut self, committed: watch::Receiver<u64>) {
+        self.around.committed = committed;
+        let receivers = self.waiting.take().unwrap_or_default();
+        self.set(receivers);
+    }
+
+    /// Tells nothing more, as the mate is primary.
+    pub fn follow(&mut self) {
+        if self.waiting.is_some() {
+            return;
+        }
+        self.settle();
+        let running = std::mem::take(&mut self.running);
+        let receivers = running.into_values().map(|running| running.receiver.clone());
+        self.waiting = Some(receivers.collect());
+    }
+
+    /// The names of all.
+    pub fn names(&self) -> Vec<String> {
+        let waiting = self.waiting.iter().flatten().map(|receiver| receiver.name.clone());
+        self.running.keys().cloned().chain(waiting).collect()
+    }
+
     /// Replaces them after a reload. One that stays goes on where it is.
     pub fn set(&mut self, receivers: Vec<Receiver>) {
+        if let Some(waiting) = &mut self.waiting {
+            *waiting = receivers;
+            return;
+        }
         let mut before = std::mem::take(&mut self.running);
         for receiver in receivers {
             match before.remove(&receiver.name) {

@@ -53,10 +53,13 @@ pub async fn run(receiver: Receiver, machine: Arc<Mutex<Machine>>, mut around: S
                 }
             }
             Action::Deliver(rows) => {
+                // What may not be said now waits, whatever is due.
+                around.gate.opened(Clock::now).await;
                 let how = courier_does(&mut courier, move |courier| courier.deliver(&rows)).await;
                 lock(&machine).delivered(how, Clock::now());
             }
             Action::Resend => {
+                around.gate.opened(Clock::now).await;
                 let active = Arc::clone(&around.active);
                 let filter = receiver.filter.clone();
                 let how = courier_does(&mut courier, move |courier| match active.active() {

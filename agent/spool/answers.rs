@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -18,7 +18,7 @@ use std::{
 use evenkeel_core::input::{Answer, Door};
 use socket2::SockAddr;
 
-use crate::ear::EarSocket;
+use crate::{clock::Clock, ear::EarSocket, gate::Gate};
 
 /// How many answers go with one call.
 const BATCH: usize = 128;
@@ -37,6 +37,8 @@ struct Shared {
     doors: RwLock<Doors>,
     sent: AtomicU64,
     failed: AtomicU64,
+    /// Nothing for an agent that is alone.
+    gate: OnceLock<Gate>,
 }
 
 #[derive(Debug, Default)]
@@ -83,8 +85,19 @@ impl AnswerSockets {
         Ok(first)
     }
 
+    /// Answers from now on only while this gate says so, of a pair. Whoever sent an inform to one that
+    /// may not speak sends it again, and is answered by whoever has taken it in (PAIR-17).
+    pub fn ask(&self, gate: Gate) {
+        // The first stays, and there is only one.
+        let _ = self.shared.gate.set(gate);
+    }
+
     /// Sends answers, without waiting for anything.
     pub fn send(&self, answers: &[Answer]) {
+        if self.shared.gate.get().is_some_and(|gate| !gate.may_speak(Clock::now())) {
+            self.shared.failed.fetch_add(answers.len() as u64, Ordering::Relaxed);
+            return;
+        }
         let mut rest = answers;
         while let Some(first) = rest.first() {
             let same = rest.iter().position(|answer| answer.door.socket != first.door.socket);

@@ -17,13 +17,14 @@ mod reader;
 mod recovery;
 mod segment;
 mod shelf;
+mod shipping;
 mod work;
 mod writer;
 
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -39,13 +40,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 pub use self::{
     answers::AnswerSockets,
     dump::dump,
     reader::SpoolReader,
     recovery::Recovered,
+    shipping::{Entry, FOLLOWING, SpoolCopy, SpoolShipped, SpoolTap, Stored, read_entries},
     work::{Work, WorkBuilder},
 };
 use self::{
@@ -225,6 +227,58 @@ impl Spool {
     /// A reader of what is safe, for one notification target.
     pub fn reader(&self) -> SpoolReader {
         SpoolReader::new(self.dir.clone(), Arc::clone(&self.shared), self.safe.clone())
+    }
+
+    /// An answer also waits until the mate has its number: this one, and all before it. With the highest
+    /// number that there is, which is so until something else is said, nothing waits for a mate.
+    pub fn set_replicated(&self, number: u64) {
+        self.send(Message::Replicated(number));
+    }
+
+    /// Ships whatever is written from now on to a replica, in place of one that listened before. Until
+    /// [`Spool::release`], what nobody needs any more is kept as long as there is room, so that a copy
+    /// can be read.
+    pub fn ship(&self, tap: SpoolTap) {
+        self.send(Message::Ship(tap));
+    }
+
+    /// The copy was read, or is not wanted any more.
+    pub fn release(&self) {
+        self.send(Message::Release);
+    }
+
+    /// Lets the spool follow: what was submitted before is written, and then nothing but what
+    /// [`apply`](Spool::apply) and [`swap`](Spool::swap) bring. Says when.
+    pub fn follow(&self) -> oneshot::Receiver<()> {
+        self.ask(Message::Follow)
+    }
+
+    /// Lets the spool lead again, as it does when it was opened.
+    pub fn lead(&self) {
+        self.send(Message::Lead);
+    }
+
+    /// What a restart would find, of what was written before this.
+    pub fn reread(&self, now: Now) -> oneshot::Receiver<Recovered> {
+        self.ask(|answer| Message::Reread(Box::new(now), answer))
+    }
+
+    /// Writes a primary's entries, with their numbers, if the spool follows. Those that are here already
+    /// are left out.
+    pub fn apply(&self, entries: Vec<Entry>) -> oneshot::Receiver<Result<(), String>> {
+        self.ask(|answer| Message::Apply(entries, answer))
+    }
+
+    /// Puts the entries of a primary's copy in the place of what is here, or beside it, if the spool
+    /// follows. It is not done at once: after a crash in the midst it must be done again.
+    pub fn swap(&self, copy: SpoolCopy) -> oneshot::Receiver<Result<(), String>> {
+        self.ask(|answer| Message::Swap(copy, answer))
+    }
+
+    fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> oneshot::Receiver<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(message(answer));
+        answered
     }
 
     /// Writes all that waits and sends its answers. Blocks for at most some seconds, even if the disk

@@ -29,6 +29,8 @@ pub struct SpoolReader {
     reader: Option<SegmentReader>,
     /// The newest last.
     marks: VecDeque<Mark>,
+    /// Which segments they are places in.
+    generation: u64,
 }
 
 /// Where the entries behind a number begin.
@@ -47,7 +49,7 @@ impl SpoolReader {
         shared: Arc<Shared>,
         safe: watch::Receiver<u64>,
     ) -> SpoolReader {
-        SpoolReader { dir, shared, safe, reader: None, marks: VecDeque::new() }
+        SpoolReader { dir, shared, safe, reader: None, marks: VecDeque::new(), generation: 0 }
     }
 
     /// Up to `limit` entries after `number` that are for the notification target, the oldest first,
@@ -66,7 +68,13 @@ impl SpoolReader {
         target: &str,
     ) -> io::Result<(Vec<(u64, Taken)>, u64)> {
         // Whatever goes wrong, the next call begins anew.
-        let reader = self.reader.take();
+        let mut reader = self.reader.take();
+        let generation = self.shared.shelf().generation;
+        if generation != self.generation {
+            reader = None;
+            self.marks.clear();
+            self.generation = generation;
+        }
         let safe = *self.safe.borrow();
         let mut found = Vec::new();
         if safe <= number || limit == 0 {

@@ -39,6 +39,12 @@ pub struct Recovered {
 }
 
 impl Recovered {
+    /// What a restart would find where the last number is `last`.
+    pub fn of(dir: &Path, segments: Vec<u64>, last: u64, now: &Now) -> Recovered {
+        let (dir, now) = (dir.to_owned(), Some(now.clone()));
+        Recovered { last, dir, segments, now, ..Recovered::default() }
+    }
+
     /// The entries after `number`, the oldest first, with their moments of receipt on the clock of
     /// this run: as they were if the host was not started anew since, else by the wall clock, never
     /// in the future and never before the entry ahead.
@@ -109,7 +115,7 @@ impl Entries {
 }
 
 /// A moment of a run under `boot_id`, as this run would name it.
-fn on_this_clock(received: Time, wall: WallTime, boot_id: &str, now: &Now) -> Time {
+pub fn on_this_clock(received: Time, wall: WallTime, boot_id: &str, now: &Now) -> Time {
     let moment = if boot_id == now.boot_id {
         received
     } else {

@@ -38,6 +38,11 @@ pub struct Shelf {
     pub checkpointed: u64,
     /// How far each notification target is; nothing before that was said.
     pub targets: Option<BTreeMap<String, u64>>,
+    /// A mate is being given a copy, so that what is needed no more is kept as long as there is room.
+    pub held: bool,
+    /// Grows when all segments are replaced by others, which may have the same names: what a reader
+    /// remembers of places is worth nothing then.
+    pub generation: u64,
 }
 
 impl Shelf {
@@ -48,7 +53,7 @@ impl Shelf {
             let size = fs::metadata(segment::path(dir, first)).map_or(0, |file| file.len());
             Segment { first, last, size }
         });
-        Shelf { segments: segments.collect(), checkpointed: 0, targets: None }
+        Shelf { segments: segments.collect(), ..Shelf::default() }
     }
 
     /// A segment was begun, with this much room.
@@ -92,15 +97,31 @@ impl Shelf {
     /// What becomes of the oldest segment, if all together may take `max_size` octets.
     pub fn judge(&self, max_size: u64) -> Verdict {
         let [oldest, _, ..] = self.segments[..] else { return Verdict::Stays };
-        if oldest.last > self.checkpointed {
+        let fits = self.size().1 <= max_size;
+        if oldest.last > self.checkpointed || (self.held && fits) {
             return Verdict::Stays;
         }
         let passed = |targets: &BTreeMap<_, u64>| targets.values().all(|at| *at >= oldest.last);
         match &self.targets {
             Some(targets) if passed(targets) => Verdict::Done(oldest),
-            _ if self.size().1 > max_size => Verdict::Lost(oldest),
-            _ => Verdict::Stays,
+            _ if fits => Verdict::Stays,
+            _ => Verdict::Lost(oldest),
         }
+    }
+
+    /// Keeps what is needed no more as long as there is room. Gives back the number up to which every
+    /// notification target has had everything.
+    pub fn hold(&mut self) -> u64 {
+        self.held = true;
+        let passed = |targets: &BTreeMap<_, u64>| targets.values().copied().min();
+        self.targets.as_ref().map_or(0, |targets| passed(targets).unwrap_or(u64::MAX))
+    }
+
+    /// All segments are gone; the records cover all up to `checkpointed` of those to come.
+    pub fn replace(&mut self, checkpointed: u64) {
+        self.segments.clear();
+        self.checkpointed = checkpointed;
+        self.generation += 1;
     }
 
     /// The oldest segment is gone.

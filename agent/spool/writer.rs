@@ -25,13 +25,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::input::Answer;
-use tokio::sync::watch;
+use evenkeel_core::{input::Answer, supervision::Part};
+use tokio::sync::{oneshot, watch};
 
 use super::{
-    AnswerSockets, Shared, Work, entry,
+    AnswerSockets, Recovered, Shared, Work, entry,
     segment::{self, Found, HEADER, SegmentReader},
     shelf::{Segment, Verdict},
+    shipping::{Entry, FOLLOWING, SpoolCopy, SpoolShipped, SpoolTap},
+};
+use crate::{
+    store::Now,
+    supervisor::pulse::{self, Pulse, SIGN},
 };
 
 /// How large a segment becomes. A larger one is deleted later, a smaller one costs more files.
@@ -61,6 +66,22 @@ pub enum Message {
     Targets(Vec<(String, u64)>),
     /// See [`Spool::passed`](super::Spool::passed).
     Passed(String, u64),
+    /// See [`Spool::set_replicated`](super::Spool::set_replicated).
+    Replicated(u64),
+    /// See [`Spool::ship`](super::Spool::ship).
+    Ship(SpoolTap),
+    /// See [`Spool::release`](super::Spool::release).
+    Release,
+    /// See [`Spool::follow`](super::Spool::follow).
+    Follow(oneshot::Sender<()>),
+    /// See [`Spool::lead`](super::Spool::lead).
+    Lead,
+    /// See [`Spool::reread`](super::Spool::reread).
+    Reread(Box<Now>, oneshot::Sender<Recovered>),
+    /// See [`Spool::apply`](super::Spool::apply).
+    Apply(Vec<Entry>, oneshot::Sender<Result<(), String>>),
+    /// See [`Spool::swap`](super::Spool::swap).
+    Swap(SpoolCopy, oneshot::Sender<Result<(), String>>),
     /// Write whatever waits, and answer with the error if that did not work.
     Close(Sender<Option<String>>),
 }
@@ -83,9 +104,18 @@ pub struct Writer {
     /// The answers that wait for them, and what all of that costs.
     answers: Vec<Answer>,
     cost: u64,
+    /// The part of it that entries of this agent's own are.
+    entries_cost: u64,
     /// The last number that was taken, safe or not.
     taken: u64,
     retry: Option<Retry>,
+    /// Only what a primary has written is written here.
+    follows: bool,
+    /// There is a file [`FOLLOWING`].
+    marked: bool,
+    /// The last number that the mate has too; the highest there is if nothing waits for it.
+    replicated: u64,
+    tap: Option<SpoolTap>,
 }
 
 /// The segment that is written.
@@ -116,6 +146,7 @@ impl Writer {
         last: u64,
     ) -> Writer {
         Writer {
+            marked: dir.join(FOLLOWING).exists(),
             dir,
             boot_id,
             max_size,
@@ -130,22 +161,26 @@ impl Writer {
             count: 0,
             answers: Vec::new(),
             cost: 0,
+            entries_cost: 0,
             taken: last,
             retry: None,
+            follows: false,
+            replicated: u64::MAX,
+            tap: None,
         }
     }
 
     /// Works until it is told to stop or nobody is left to tell it.
     pub fn run(mut self, queue: &Receiver<Message>) {
+        let pulse = Pulse::of_thread(Part::Spool);
         let answer = loop {
-            let message = match &self.retry {
-                Some(retry) => {
-                    queue.recv_timeout(retry.at.saturating_duration_since(Instant::now()))
-                }
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            let mut stop = match message {
+            pulse.beat();
+            let due = self.retry.as_ref();
+            let due = due.map(|retry| retry.at.saturating_duration_since(Instant::now()));
+            let mut stop = match queue.recv_timeout(due.map_or(SIGN, |due| due.min(SIGN))) {
                 Ok(message) => self.take(message),
+                // It woke for a sign of life alone.
+                Err(RecvTimeoutError::Timeout) if due.is_none_or(|due| due > SIGN) => continue,
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break None,
             };
@@ -157,8 +192,10 @@ impl Writer {
             if stop.is_some() {
                 break stop;
             }
+            let disk = pulse::at_disk(Part::Spool);
             self.turn(Instant::now());
             self.prune();
+            drop(disk);
         };
         let error = self.finish();
         // Nobody waits for the answer of a spool that was dropped.
@@ -170,7 +207,35 @@ impl Writer {
     /// Takes a message; gives back who waits for the end.
     pub fn take(&mut self, message: Message) -> Option<Sender<Option<String>>> {
         match message {
+            Message::Work(work) if self.follows => self.leave_out(work),
             Message::Work(work) => self.take_work(work),
+            Message::Replicated(number) => self.replicated = number,
+            Message::Ship(tap) => {
+                let safe = self.numbers.map_or(self.taken, |(first, _)| first - 1);
+                let passed = self.shared.shelf().hold();
+                self.tap = tap.put(SpoolShipped::Begin { safe, passed }, 0).then_some(tap);
+            }
+            Message::Release => self.shared.shelf().held = false,
+            Message::Follow(done) => {
+                if !self.follows {
+                    // What could not be written was reported safe to nobody.
+                    let _ = self.finish();
+                    self.forget();
+                }
+                (self.follows, self.tap) = (true, None);
+                let _ = done.send(());
+            }
+            Message::Lead => self.follows = false,
+            Message::Reread(now, answer) => {
+                let segments = self.shared.shelf().firsts();
+                let _ = answer.send(Recovered::of(&self.dir, segments, self.taken, &now));
+            }
+            Message::Apply(entries, answer) => {
+                let _ = answer.send(self.apply(entries));
+            }
+            Message::Swap(copy, answer) => {
+                let _ = answer.send(self.swap(copy));
+            }
             Message::Checkpointed(number) => {
                 let mut shelf = self.shared.shelf();
                 shelf.checkpointed = shelf.checkpointed.max(number);
@@ -209,6 +274,8 @@ impl Writer {
         }
         self.cost += cost;
         if work.count > 0 {
+            self.unmark();
+            self.entries_cost += work.entries.len() as u64;
             self.taken = work.last;
             self.count += work.count;
             self.numbers = Some((self.numbers.map_or(work.first, |(first, _)| first), work.last));
@@ -223,6 +290,118 @@ impl Writer {
         } else {
             self.answers.extend(work.answers);
         }
+    }
+
+    /// A standby takes in nothing of its own. What waits for nothing is sent all the same; who sent an
+    /// inform repeats it.
+    fn leave_out(&self, work: Work) {
+        let (count, cost) = (work.answers.len(), work.cost());
+        let at_once: Vec<Answer> =
+            work.answers.into_iter().filter(|answer| answer.after.is_none()).collect();
+        self.sockets.send(&at_once);
+        self.settle(count, cost);
+    }
+
+    /// Forgets what waits.
+    fn forget(&mut self) {
+        self.settle(self.answers.len(), self.cost);
+        self.taken = self.numbers.map_or(self.taken, |(first, _)| first - 1);
+        self.entries.clear();
+        self.answers.clear();
+        (self.numbers, self.retry) = (None, None);
+        (self.count, self.cost, self.entries_cost) = (0, 0, 0);
+    }
+
+    /// What is written from now on is this agent's own.
+    fn unmark(&mut self) {
+        if self.marked && !self.follows {
+            // Before the entry: were it there still after a crash, a mate would take all of this for
+            // its own.
+            let gone = std::fs::remove_file(self.dir.join(FOLLOWING));
+            let gone = gone.and_then(|()| segment::sync_dir(&self.dir));
+            if let Err(error) = gone
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::error!(%error, dir = %self.dir.display(), "cannot remove {FOLLOWING}");
+            }
+            self.marked = false;
+        }
+    }
+
+    fn mark(&mut self) -> io::Result<()> {
+        std::fs::File::create(self.dir.join(FOLLOWING))?.sync_all()?;
+        segment::sync_dir(&self.dir)?;
+        self.marked = true;
+        Ok(())
+    }
+
+    /// Writes a primary's entries. Those that are here are left out.
+    fn apply(&mut self, entries: Vec<Entry>) -> Result<(), String> {
+        if !self.follows {
+            return Err("the spool does not follow any more".to_owned());
+        }
+        self.gather(entries.iter());
+        self.write_gathered()
+    }
+
+    fn gather<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) {
+        for entry in entries {
+            if entry.number > self.taken && entry.append(&mut self.entries) {
+                self.taken = entry.number;
+                self.count += 1;
+                let first = self.numbers.map_or(entry.number, |(first, _)| first);
+                self.numbers = Some((first, entry.number));
+            }
+        }
+    }
+
+    fn write_gathered(&mut self) -> Result<(), String> {
+        // Whoever asked has no other attempt in mind, so it is made now.
+        self.retry = None;
+        self.turn(Instant::now());
+        match &self.retry {
+            None => Ok(()),
+            Some(retry) => Err(retry.error.clone()),
+        }
+    }
+
+    /// Puts a primary's entries in the place of what is here, or beside it. Interrupted, it is to be done
+    /// again.
+    fn swap(&mut self, copy: SpoolCopy) -> Result<(), String> {
+        if !self.follows {
+            return Err("the spool does not follow any more".to_owned());
+        }
+        let SpoolCopy { adds, last, heeded, entries } = copy;
+        self.forget();
+        let text = |error: io::Error| error.to_string();
+        if !adds {
+            self.end_segment().map_err(text)?;
+            for first in segment::list(&self.dir).map_err(text)? {
+                std::fs::remove_file(segment::path(&self.dir, first)).map_err(text)?;
+            }
+            self.shared.shelf().replace(heeded);
+            self.taken = 0;
+        }
+        for entry in entries {
+            let entry = entry?;
+            if entry.number <= last {
+                self.gather(std::iter::once(&entry));
+            }
+            if self.entries.len() >= GROUP {
+                self.write_gathered()?;
+            }
+        }
+        self.write_gathered()?;
+        if self.taken < last {
+            // The name of a segment keeps the numbers going.
+            self.end_segment().map_err(text)?;
+            let begun = begin(&self.dir, last + 1, &self.boot_id, self.segment_size, &self.shared);
+            self.current = Some(begun.map_err(text)?);
+            self.taken = last;
+        }
+        self.mark().map_err(text)?;
+        let _ = self.safe.send_replace(self.taken);
+        Ok(())
     }
 
     /// Writes what waits, if it is time, and answers.
@@ -321,8 +500,19 @@ impl Writer {
             stats.sync_total += took;
             stats.failing = None;
         }
+        if let Some(tap) = &self.tap {
+            let entries = std::mem::take(&mut self.entries);
+            let cost = entries.len() as u64;
+            if !tap.put(SpoolShipped::Entries(entries), cost) {
+                self.tap = None;
+            }
+        }
         self.entries.clear();
         (self.numbers, self.count) = (None, 0);
+        // Answers that wait for the mate must not make the spool seem to be behind by this.
+        self.settle(0, self.entries_cost);
+        self.cost -= self.entries_cost;
+        self.entries_cost = 0;
     }
 
     fn failed(&mut self, error: &io::Error, now: Instant) {
@@ -349,14 +539,19 @@ impl Writer {
     /// Sends the answers whose numbers are safe, and says what is safe.
     fn answer(&mut self) {
         let safe = self.numbers.map_or(self.taken, |(first, _)| first - 1);
-        if self.numbers.is_none() {
+        let safe_on_both = safe.min(self.replicated);
+        if self.answers.iter().all(|answer| answer.after.is_none_or(|after| after <= safe_on_both))
+            && self.numbers.is_none()
+        {
             self.sockets.send(&self.answers);
             self.settle(self.answers.len(), self.cost);
             self.answers.clear();
-            self.cost = 0;
+            (self.cost, self.entries_cost) = (0, 0);
         } else {
-            // The disk fails: who repeats what is safe already is answered all the same.
-            let is_safe = |answer: &mut Answer| answer.after.is_none_or(|after| after <= safe);
+            // The disk fails, or the mate has not got all yet: who repeats what is safe already is
+            // answered all the same.
+            let is_safe =
+                |answer: &mut Answer| answer.after.is_none_or(|after| after <= safe_on_both);
             let ready: Vec<Answer> = self.answers.extract_if(.., is_safe).collect();
             if !ready.is_empty() {
                 self.sockets.send(&ready);

@@ -221,6 +221,13 @@ fn in_words(kind: Kind, active: u64) -> String {
         Kind::PeerDown => count(active, "peer down", "peers down"),
         Kind::PeerRestarted => count(active, "peer restarted", "peers restarted"),
         Kind::MassSilence => "mass silence of peers".to_owned(),
+        Kind::MateSyncLost => "the state is not synchronised with the mate".to_owned(),
+        Kind::MatePathLost => count(active, "path to the mate lost", "paths to the mate lost"),
+        Kind::StandbyUnavailable => "no standby could take over".to_owned(),
+        Kind::FailoverLimitReached => "too many takeovers".to_owned(),
+        Kind::ComponentStalled => {
+            count(active, "part of the agent stalled", "parts of the agent stalled")
+        }
         Kind::NotificationTargetUnreachable => {
             count(active, "notification target unreachable", "notification targets unreachable")
         }

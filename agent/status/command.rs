@@ -118,7 +118,7 @@ fn check(options: &StatusOptions) -> Answer {
 }
 
 /// An answer as the document that it is.
-fn understood<T: DeserializeOwned>(answer: &str, schema: u32) -> anyhow::Result<T> {
+pub fn understood<T: DeserializeOwned>(answer: &str, schema: u32) -> anyhow::Result<T> {
     #[derive(Deserialize)]
     struct Form {
         schema: u32,
@@ -135,7 +135,7 @@ fn understood<T: DeserializeOwned>(answer: &str, schema: u32) -> anyhow::Result<
 
 /// JSON whose strings have no characters that would steer a terminal. It says the same: such
 /// characters can only stand in strings, and are escaped there.
-fn escaped(json: &str) -> String {
+pub fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for character in json.chars() {
         if character == '\n' || text::is_printable(character) {

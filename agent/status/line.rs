@@ -74,6 +74,9 @@ impl Status {
         if let Some(peers) = &self.peers {
             out += &peers.lines();
         }
+        if let Some(pair) = &self.pair {
+            out += &pair.lines();
+        }
         out.extend(self.notification_targets.iter().map(|target| {
             fields(&[
                 "target",

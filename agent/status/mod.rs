@@ -9,7 +9,7 @@ pub mod command;
 mod line;
 pub mod screen;
 mod table;
-mod terminal;
+pub mod terminal;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -31,7 +31,10 @@ use serde::{Deserialize, Serialize};
 
 pub use line::{fields, milliseconds, whole_seconds};
 
-use crate::{notifier::TargetStats, peers::status::PeersSummary, snapshot::Snapshot};
+use crate::{
+    notifier::TargetStats, pair::status::PairStatus, peers::status::PeersSummary,
+    snapshot::Snapshot,
+};
 
 /// What `evenkeel status --format json` and `/api/v1/status` tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +63,9 @@ pub struct Status {
     /// The peers in sum, if any are configured; `evenkeel status peers` lists them.
     #[serde(default)]
     pub peers: Option<PeersSummary>,
+    /// The pair of this agent and its mate, if it has one.
+    #[serde(default)]
+    pub pair: Option<PairStatus>,
     /// The notification targets.
     pub notification_targets: Vec<TargetStatus>,
 }
@@ -167,6 +173,9 @@ pub struct AlarmStatus {
     pub object: Object,
     /// What it is about, in words.
     pub object_text: String,
+    /// Of a pair: the agent whose host it is about.
+    #[serde(default)]
+    pub agent: Option<String>,
     /// When it was raised, in UTC.
     pub raised_at: String,
     /// A line for a person.
@@ -311,6 +320,8 @@ pub struct About {
     pub targets: Vec<TargetStats>,
     /// The peers in sum.
     pub peers: Option<PeersSummary>,
+    /// The pair of this agent and its mate.
+    pub pair: Option<PairStatus>,
 }
 
 impl Status {
@@ -344,7 +355,7 @@ impl Status {
             agent: AgentStatus {
                 name: about.name,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
-                role: "alone".to_owned(),
+                role: about.pair.as_ref().map_or("alone".to_owned(), |pair| pair.role.clone()),
                 at: utc(snapshot.at),
                 uptime_seconds: about.uptime.as_secs(),
                 problems,
@@ -422,6 +433,7 @@ impl Status {
                 })
                 .collect(),
             peers: about.peers,
+            pair: about.pair,
             notification_targets: about
                 .targets
                 .into_iter()
@@ -452,7 +464,8 @@ impl AlarmStatus {
             kind: alarm.kind.name().to_owned(),
             severity: alarm.severity,
             object: alarm.object.clone(),
-            object_text: alarm.object.to_string(),
+            object_text: alarm.about(),
+            agent: alarm.agent.clone(),
             raised_at: utc(alarm.raised_at),
             text: alarm.text.clone(),
         }

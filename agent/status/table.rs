@@ -58,6 +58,9 @@ impl Status {
         if let Some(peers) = &self.peers {
             peers.show(&mut screen);
         }
+        if let Some(pair) = &self.pair {
+            pair.show(&mut screen);
+        }
         if !self.notification_targets.is_empty() {
             self.notification_targets(&mut screen);
         }

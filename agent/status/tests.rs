@@ -59,6 +59,7 @@ fn with_alarms(name: &str, alarms: &[(Kind, u64)]) -> Status {
             severity: kind.severity(),
             object: Object::Agent,
             object_text: format!("{kind}-{number}"),
+            agent: None,
             raised_at: status.agent.at.clone(),
             text: format!("{kind} {number}"),
         });

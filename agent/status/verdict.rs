@@ -98,10 +98,11 @@ impl Status {
     }
 
     /// What keeps the agent from doing all that it should: its own problems, and those of its peer
-    /// monitor.
+    /// monitor and of its pair.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
         let of_peers = self.peers.iter().flat_map(|peers| &peers.problems);
-        self.agent.problems.iter().chain(of_peers).map(String::as_str)
+        let of_pair = self.pair.iter().flat_map(|pair| &pair.problems);
+        self.agent.problems.iter().chain(of_peers).chain(of_pair).map(String::as_str)
     }
 
     /// How many subnets are in this state.

@@ -1,5 +1,5 @@
 //! The SNMP engines in the store (TRAP-4), the restart counter (PEER-15), and the ways from versions
-//! 1 and 2 of its tables.
+//! 1 to 3 of its tables.
 
 use std::path::Path;
 
@@ -148,6 +148,43 @@ fn trap_5_what_the_records_heed_is_told_once_they_are_on_the_disk() {
     assert_eq!(*heeded.borrow(), 41);
 }
 
+/// Writes an event as the versions before terms did.
+fn put_old(connection: &Connection, event: &AlarmEvent) {
+    let AlarmEvent { alarm, cleared, .. } = event;
+    let (id, json) = (alarm.id.to_string(), schema::json(alarm).unwrap());
+    let (kind, object, severity) =
+        (alarm.kind.name(), alarm.object.to_string(), alarm.severity.name());
+    let what = if cleared.is_some() { "clear" } else { "raise" };
+    connection
+        .execute(
+            "INSERT INTO journal
+             (at_ms, at, event, reason, alarm_id, kind, object, severity, text, alarm)
+             VALUES (?1, '', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            (
+                event.wall.0,
+                what,
+                cleared.map(evenkeel_core::alarm::ClearReason::name),
+                &id,
+                kind,
+                &object,
+                severity,
+                &alarm.text,
+                &json,
+            ),
+        )
+        .unwrap();
+    if cleared.is_some() {
+        connection.execute("DELETE FROM alarms WHERE alarm_id = ?1", [&id]).unwrap();
+    } else {
+        connection
+            .execute(
+                "INSERT INTO alarms VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                (&id, kind, &object, severity, &alarm.text, alarm.raised_at.0, &json),
+            )
+            .unwrap();
+    }
+}
+
 /// A database as version 1 has left it, with a row in each table.
 fn version_1(dir: &Path) {
     let connection = Connection::open(dir.join(files::DATABASE)).unwrap();
@@ -155,7 +192,7 @@ fn version_1(dir: &Path) {
     connection.execute_batch(include_str!("version_1.sql")).unwrap();
     connection.pragma_update(None, "user_version", 1).unwrap();
     for event in [raise(1), raise(2), clear(1)] {
-        schema::put_event(&connection, &event).unwrap();
+        put_old(&connection, &event);
     }
     connection
         .execute_batch(
@@ -215,7 +252,7 @@ fn version_2(dir: &Path) {
     connection.execute_batch(include_str!("version_2.sql")).unwrap();
     connection.pragma_update(None, "user_version", 2).unwrap();
     for event in [raise(1), raise(2), clear(1)] {
-        schema::put_event(&connection, &event).unwrap();
+        put_old(&connection, &event);
     }
     schema::put_record(&connection, &record(5, 12), moment(90)).unwrap();
     connection
@@ -260,6 +297,61 @@ fn a_migration_that_fails_leaves_version_2_as_it_was() {
     assert!(Store::open(dir.path(), &now(110), Retention::default(), None).is_err());
     assert_eq!(schema::version(&connection).unwrap(), 2);
     connection.execute_batch("ALTER TABLE run DROP COLUMN starts").unwrap();
+    assert_eq!(start(dir.path(), 110, None).1.last_seq, 3);
+}
+
+/// A database as version 3 has left it.
+fn version_3(dir: &Path) {
+    let connection = Connection::open(dir.join(files::DATABASE)).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch(include_str!("version_3.sql")).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
+    for event in [raise(1), raise(2), clear(1)] {
+        put_old(&connection, &event);
+    }
+    schema::put_record(&connection, &record(5, 12), moment(90)).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO targets VALUES ('nms', 2, 40);
+             INSERT INTO engine VALUES ('0x80001f88050102030405060708090a0b0c', 6, 1, '');
+             INSERT INTO run VALUES (1, 'this boot', '', 100000000000, 0, 1, 500, 41, 8);",
+        )
+        .unwrap();
+}
+
+#[test]
+fn a_database_of_version_3_becomes_one_of_this_version_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    version_3(dir.path());
+    let (store, restored) = start(dir.path(), 110, None);
+    assert!(restored.clean && !restored.first_start, "{restored:?}");
+    assert_eq!(restored.problems, Vec::<String>::new());
+    assert_eq!((restored.last_seq, restored.heeded, restored.starts), (3, 41, 9));
+    assert_eq!(restored.state.alarms, [raise(2).alarm]);
+    assert_eq!(restored.state.records[0].key, key(5));
+    let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
+    let last: i64 = connection
+        .query_row(
+            "SELECT last FROM terms WHERE term = (SELECT 'alone.' || origin FROM pair)",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(last, 3);
+    assert_eq!(Reader::open(dir.path()).unwrap().journal_after(2, 9).unwrap()[0].term, None);
+    drop(store);
+    the_tables_are_as_those_made_anew(dir.path());
+}
+
+#[test]
+fn a_migration_that_fails_leaves_version_3_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    version_3(dir.path());
+    let connection = Connection::open(dir.path().join(files::DATABASE)).unwrap();
+    connection.execute_batch("CREATE TABLE pair (someone TEXT)").unwrap();
+    assert!(Store::open(dir.path(), &now(110), Retention::default(), None).is_err());
+    assert_eq!(schema::version(&connection).unwrap(), 3);
+    connection.execute_batch("DROP TABLE pair").unwrap();
     assert_eq!(start(dir.path(), 110, None).1.last_seq, 3);
 }
 

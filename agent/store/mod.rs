@@ -7,11 +7,15 @@
 
 mod engine;
 mod files;
+mod following;
+mod handing;
 mod pending;
 mod reader;
 mod restore;
 mod salvage;
 mod schema;
+mod shipping;
+mod snapshot;
 mod writer;
 
 #[cfg(test)]
@@ -19,7 +23,7 @@ mod crash;
 #[cfg(test)]
 mod engine_tests;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -38,17 +42,25 @@ use std::{
 
 use evenkeel_core::{
     alarm::AlarmEvent,
+    pair::term::Term,
     state::{Record, RecordKey},
     time::{Time, WallTime},
     usm::{EngineId, EngineRecord},
 };
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use self::writer::{Message, Writer};
 pub use self::{
+    following::{Copy, Has},
+    handing::{Handed, Hander},
     reader::{JournalRow, Reader},
     restore::Restored,
-    schema::rfc3339,
+    schema::{read_term, rfc3339, term_text},
+    shipping::{Item, Shipped, Tap},
+    snapshot::{NEWEST_ROWS, Snapshot},
+};
+use self::{
+    restore::Begun,
+    writer::{Message, Writer},
 };
 
 /// How many alarm events may wait before the store is behind: some three seconds of writing, and
@@ -235,6 +247,7 @@ impl Store {
             retention,
             writer::Told { committed: sender, heeded: heeded_sender },
             Arc::clone(&stats),
+            Begun { engine: restored.engine.clone(), starts: restored.starts },
             Instant::now(),
         );
         let thread = std::thread::Builder::new()
@@ -322,6 +335,56 @@ impl Store {
     /// How the writer fares.
     pub fn stats(&self) -> Stats {
         self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The term that rows are written in from now on, in the order of submission; nothing for an agent
+    /// that is alone.
+    pub fn set_term(&self, term: Option<Term>) {
+        self.send(Message::Term(term));
+    }
+
+    /// Traps whose records were handed over before, for a replica, which hears of them after those.
+    pub fn prints(&self, prints: Vec<u64>) {
+        self.send(Message::Prints(prints));
+    }
+
+    /// Ships how everything on the disk is, and then whatever is written, to a replica; in place of
+    /// one that listened before.
+    pub fn ship(&self, tap: Tap) {
+        self.send(Message::Ship(tap));
+    }
+
+    /// Lets the store follow: what was submitted before is written, and then nothing but what
+    /// [`apply`](Store::apply) and [`swap`](Store::swap) bring; all else is ignored. Says when.
+    pub fn follow(&self) -> oneshot::Receiver<()> {
+        self.ask(Message::Follow)
+    }
+
+    /// Lets the store lead again, as it does when it was opened.
+    pub fn lead(&self) {
+        self.send(Message::Lead);
+    }
+
+    /// What a restart would find, of what was written before this: for an agent that goes on from the
+    /// state of its mate. The caller must restore all of it, as after a restart.
+    pub fn reread(&self, now: Now) -> oneshot::Receiver<Result<Restored, String>> {
+        self.ask(|answer| Message::Reread(Box::new(now), answer))
+    }
+
+    /// Writes what a primary's transactions have written, in one, if the store follows.
+    pub fn apply(&self, now: Now, items: Vec<Item>) -> oneshot::Receiver<Result<(), String>> {
+        self.ask(|answer| Message::Apply(Box::new(now), items, answer))
+    }
+
+    /// Puts a primary's copy in the place of what is here, in one transaction, if the store follows.
+    pub fn swap(&self, now: Now, copy: Copy) -> oneshot::Receiver<Result<(), String>> {
+        self.ask(|answer| Message::Swap(Box::new(now), copy, answer))
+    }
+
+    fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> oneshot::Receiver<T> {
+        let (answer, answered) = oneshot::channel();
+        self.send(message(answer));
+        answered
     }
 
     /// Writes all that waits and `last`, and marks the stop as orderly. Blocks for at most some

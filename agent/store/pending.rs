@@ -19,7 +19,7 @@ use evenkeel_core::{
     usm::{EngineId, EngineRecord},
 };
 
-use super::{Commit, Moment};
+use super::{Commit, Moment, shipping::Item};
 
 /// The rows of objects that one transaction writes while no alarm event waits; then the queue is
 /// looked at again. 1,000 rows take some 20 ms, which is how long an alarm may have to wait.
@@ -113,26 +113,41 @@ impl Pending {
         if self.events.is_empty() { STEP } else { SHARE }
     }
 
-    /// Forgets what a transaction has written: the objects in `keys`, the engines that were due, and
-    /// all the rest but the other objects and engines.
-    pub fn written(&mut self, keys: &[RecordKey]) {
-        for _ in 0..self.most().min(self.engines.len()) {
-            self.engines.pop_first();
-        }
+    /// Takes out what a transaction has written: the objects in `keys`, the engines that were due, and
+    /// all the rest but the other objects and engines. `seq` is that of the last event.
+    pub fn written(&mut self, keys: &[RecordKey], seq: Option<u64>) -> Vec<Item> {
+        let due = self.most().min(self.engines.len());
+        let mut items = Vec::with_capacity(self.events.len() + keys.len() + due + 4);
+        // One transaction numbers its rows without a gap.
+        let first = seq.map_or(0, |seq| (seq + 1).saturating_sub(self.events.len() as u64));
+        items.extend(
+            (first..)
+                .zip(self.events.drain(..))
+                .map(|(seq, event)| Item::Row { seq, event: Box::new(event) }),
+        );
         for key in keys {
-            self.changes.remove(key);
+            items.extend(self.changes.remove(key).map(|Change { record, as_of }| match record {
+                Some(record) => Item::Record { record: Box::new(record), as_of },
+                None => Item::Removed(*key),
+            }));
+        }
+        for _ in 0..due {
+            let engine = self.engines.pop_first();
+            items.extend(engine.map(|(_, (engine, as_of))| Item::Engine { engine, as_of }));
         }
         self.stepped = keys.last().copied().or(self.stepped);
-        self.events.clear();
         self.urgent.clear();
-        self.cursors.clear();
-        self.spool_cursors.clear();
-        self.targets = None;
+        let cursor = |(target, seq)| Item::Cursor { target, seq: Some(seq), spool: None };
+        items.extend(std::mem::take(&mut self.cursors).into_iter().map(cursor));
+        let cursor = |(target, number)| Item::Cursor { target, seq: None, spool: Some(number) };
+        items.extend(std::mem::take(&mut self.spool_cursors).into_iter().map(cursor));
         if self.changes.is_empty() {
-            self.heeded = None;
+            items.extend(self.heeded.take().map(Item::Heeded));
         }
-        self.alive = None;
-        self.lag = None;
+        items.extend(self.targets.take().map(Item::Targets));
+        items.extend(self.alive.take().map(Item::Alive));
+        items.extend(self.lag.take().map(Item::Lag));
+        items
     }
 
     /// Whether something waits that is written at once.
@@ -163,12 +178,12 @@ mod tests {
         let first = pending.select();
         assert_eq!((first[0], first.len()), (key(7), 1 + SHARE));
         assert_eq!(pending.changes[&key(7)].record, Some(record(7, 2)));
-        pending.written(&first);
+        pending.written(&first, None);
         let mut rest = first[1..].to_vec();
         while pending.is_due() {
             let step = pending.select();
             assert!(step.len() <= STEP);
-            pending.written(&step);
+            pending.written(&step, None);
             rest.extend(step);
         }
         assert_eq!(rest.len(), 4_999);
@@ -181,7 +196,7 @@ mod tests {
         pending.add(commit(1, vec![], (1..=3_000).map(|i| record(i, 1)).collect()));
         for at in 2..5 {
             let step = pending.select();
-            pending.written(&step);
+            pending.written(&step, None);
             pending.add(commit(at, vec![], (1..=1_000).map(|i| record(i, at)).collect()));
         }
         assert_eq!(pending.changes.len(), 1_000);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use evenkeel_core::{
     alarm::{Alarm, ClearReason},
+    pair::term::Term,
     time::WallTime,
 };
 use rusqlite::{Connection, OptionalExtension};
@@ -21,6 +22,8 @@ pub struct JournalRow {
     pub cleared: Option<ClearReason>,
     /// The alarm, with the text and numbers that fit the event.
     pub alarm: Alarm,
+    /// The term of the pair that it was written in.
+    pub term: Option<Term>,
 }
 
 /// A connection that only reads. It sees what is on the disk, and nothing else.
@@ -50,7 +53,7 @@ impl Reader {
     pub fn journal_after(&self, seq: u64, limit: usize) -> rusqlite::Result<Vec<JournalRow>> {
         self.connection
             .prepare_cached(
-                "SELECT seq, at_ms, reason, alarm FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+                "SELECT seq, at_ms, reason, alarm, term FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             )?
             .query_map((schema::to_i64(seq), limit_of(limit)), schema::read_journal_row)?
             .collect()
@@ -64,7 +67,7 @@ impl Reader {
     pub fn recent(&self, limit: usize) -> rusqlite::Result<Vec<JournalRow>> {
         self.connection
             .prepare_cached(
-                "SELECT seq, at_ms, reason, alarm FROM journal ORDER BY seq DESC LIMIT ?1",
+                "SELECT seq, at_ms, reason, alarm, term FROM journal ORDER BY seq DESC LIMIT ?1",
             )?
             .query_map([limit_of(limit)], schema::read_journal_row)?
             .collect()

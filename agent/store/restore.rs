@@ -42,6 +42,8 @@ use std::{
 };
 
 use evenkeel_core::{
+    alarm::AlarmId,
+    identities,
     state::{Memory, Phase, Record, State},
     time::Time,
     usm::EngineId,
@@ -150,8 +152,9 @@ fn attempt(
     let found = schema::version(&connection).map_err(database)?;
     match found {
         0 => schema::create(&mut connection).map_err(database)?,
-        1 => schema::migrate_from_1(&mut connection).map_err(database)?,
-        2 => schema::migrate_from_2(&mut connection).map_err(database)?,
+        from @ 1..schema::VERSION => {
+            schema::migrate(&mut connection, from).map_err(database)?;
+        }
         schema::VERSION => {}
         found => return Err(StoreError::Newer { path: path.to_owned(), found }),
     }
@@ -221,8 +224,11 @@ fn take_over(
         ));
     }
     if let Some(last) = &last {
-        restore_records(&transaction, last, now, &mut restored)?;
-        restore_engines(&transaction, last, now, &mut restored)?;
+        let unstable = restore_records(&transaction, last, &mut restored)?;
+        bring_records(&transaction, last, now, restored.deaf, &unstable)?;
+        bring_engines(&transaction, last, now, restored.deaf)?;
+        // Their ages are those of the rows that were just brought to the clock of this run.
+        restore_engines(&transaction, None, &mut restored)?;
     }
     restore_alarms(&transaction, &mut restored)?;
     restored.last_seq = last_seq(&transaction)?;
@@ -242,6 +248,61 @@ fn take_over(
     )?;
     transaction.commit()?;
     Ok(restored)
+}
+
+/// What stays the same for as long as the agent runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// See [`Restored::engine`].
+    pub engine: (EngineId, u32),
+    /// See [`Restored::starts`].
+    pub starts: u32,
+}
+
+/// Reads what a restart would find now, in the run that goes on: for a standby that becomes primary.
+/// Its rows are on the clock of this run already, so that only those of unstable objects are to be
+/// written anew, which is left to the caller: the second value. That it takes no writing to begin is
+/// what keeps a takeover short.
+pub fn reread(
+    connection: &mut Connection,
+    now: &Now,
+    begun: &Begun,
+) -> rusqlite::Result<(Restored, Vec<Record>)> {
+    let transaction = connection.transaction()?;
+    let last = read_run(&transaction)?;
+    let mut restored = Restored {
+        state: State::default(),
+        engine: begun.engine.clone(),
+        starts: begun.starts,
+        deaf: last.as_ref().map_or(Duration::ZERO, |last| deaf(last, now)),
+        first_start: false,
+        clean: last.as_ref().is_none_or(|last| last.clean),
+        last_seq: last_seq(&transaction)?,
+        heeded: last.as_ref().map_or(0, |last| last.heeded),
+        moved_aside: None,
+        problems: Vec::new(),
+    };
+    let mut unstable = Vec::new();
+    if let Some(last) = &last {
+        unstable = restore_records(&transaction, last, &mut restored)?;
+        restore_engines(&transaction, Some(last), &mut restored)?;
+    }
+    restore_alarms(&transaction, &mut restored)?;
+    transaction.execute("UPDATE run SET clean = 0", [])?;
+    transaction.commit()?;
+    Ok((restored, unstable))
+}
+
+/// All records with their ages as of now, beside the writer.
+pub fn records(connection: &Connection, now: &Now) -> rusqlite::Result<Vec<Record>> {
+    let mut rows = connection
+        .prepare("SELECT system, if_index, as_of_mono_ns, age_ns, memory FROM objects")?;
+    let rows = rows.query_map([], schema::read_record)?;
+    let aged = |stored: schema::StoredRecord| {
+        let since = now.moment.mono.since(Time::from_nanos(stored.as_of_mono_ns));
+        Record { key: stored.key, age: stored.age.saturating_add(since), memory: stored.memory }
+    };
+    Ok(rows.flatten().map(aged).collect())
 }
 
 /// The highest seq that was ever given to a row of the journal.
@@ -301,38 +362,41 @@ fn check(connection: &Connection, size: u64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Puts the records into `restored`, with their ages as of now, and brings the rows to the clock
-/// of the new run.
+/// Puts the records into `restored`, with their ages as of now. Gives back those of unstable objects as
+/// they are to be on the disk.
 fn restore_records(
     connection: &Connection,
     last: &LastRun,
-    now: &Now,
     restored: &mut Restored,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<Record>> {
     let mut unstable = Vec::new();
     let mut unreadable = 0;
-    {
-        let mut rows = connection
-            .prepare("SELECT system, if_index, as_of_mono_ns, age_ns, memory FROM objects")?;
-        let mut rows = rows.query([])?;
-        while let Some(row) = rows.next()? {
-            let Ok(stored) = schema::read_record(row) else {
-                unreadable += 1;
-                continue;
-            };
-            let listened = last.alive_mono.since(Time::from_nanos(stored.as_of_mono_ns));
-            let mut memory = stored.memory;
-            if !restored.clean {
-                let age = stored.age.saturating_add(listened);
-                wait_anew(&mut memory, age, restored.deaf, last.lag);
-            }
-            let age = stored.age.saturating_add(listened).saturating_add(restored.deaf);
-            let record = Record { key: stored.key, age, memory };
-            if let Phase::Unstable { .. } = record.memory.phase {
-                unstable.push(restored.state.records.len());
-            }
-            restored.state.records.push(record);
+    let mut rows = connection
+        .prepare("SELECT system, if_index, as_of_mono_ns, age_ns, memory FROM objects")?;
+    let mut rows = rows.query([])?;
+    while let Some(row) = rows.next()? {
+        let Ok(stored) = schema::read_record(row) else {
+            unreadable += 1;
+            continue;
+        };
+        let listened = last.alive_mono.since(Time::from_nanos(stored.as_of_mono_ns));
+        let mut memory = stored.memory;
+        if !restored.clean {
+            let age = stored.age.saturating_add(listened);
+            wait_anew(&mut memory, age, restored.deaf, last.lag);
         }
+        let age = stored.age.saturating_add(listened).saturating_add(restored.deaf);
+        let record = Record { key: stored.key, age, memory };
+        if let Phase::Unstable { .. } = record.memory.phase {
+            let mut on_disk = record.clone();
+            if let Phase::Unstable { deaf, .. } = &mut on_disk.memory.phase {
+                // On the disk the time without a listener is included already; the core adds it by
+                // itself to what it is given.
+                *deaf = deaf.saturating_add(restored.deaf);
+            }
+            unstable.push(on_disk);
+        }
+        restored.state.records.push(record);
     }
     if unreadable > 0 {
         restored.problems.push(format!(
@@ -340,44 +404,49 @@ fn restore_records(
              counts begin anew"
         ));
     }
-    // All rows but the unstable ones differ only in their age. Both sums stay far below 2^63.
+    Ok(unstable)
+}
+
+/// Brings the rows of objects to the clock of the new run. All but the `unstable` ones differ only in
+/// their age.
+fn bring_records(
+    connection: &Connection,
+    last: &LastRun,
+    now: &Now,
+    deaf: Duration,
+    unstable: &[Record],
+) -> rusqlite::Result<()> {
+    // Both sums stay far below 2^63.
     connection.execute(
         "UPDATE objects SET age_ns = age_ns + max(0, ?1 - as_of_mono_ns) + ?2,
                             as_of_mono_ns = ?3, as_of_wall_ms = ?4",
         (
             schema::to_i64(last.alive_mono.as_nanos()),
-            schema::nanos(restored.deaf),
+            schema::nanos(deaf),
             schema::to_i64(now.moment.mono.as_nanos()),
             now.moment.wall.0,
         ),
     )?;
-    for index in unstable {
-        let mut record = restored.state.records[index].clone();
-        if let Phase::Unstable { deaf, .. } = &mut record.memory.phase {
-            // On the disk the time without a listener is included already; the core adds it by
-            // itself to what it is given.
-            *deaf = deaf.saturating_add(restored.deaf);
-        }
-        schema::put_record(connection, &record, now.moment)?;
-    }
-    Ok(())
+    unstable.iter().try_for_each(|record| {
+        schema::put_record(connection, record, now.moment)?;
+        Ok(())
+    })
 }
 
-/// Puts the other engines into `restored`, with their ages as of now, and brings the rows to the clock
-/// of the new run. Of too many, those that were not heard for longest are forgotten.
-fn restore_engines(
+/// Brings the rows of other engines to the clock of the new run. Of too many, those that were not heard
+/// for longest are forgotten.
+fn bring_engines(
     connection: &Connection,
     last: &LastRun,
     now: &Now,
-    restored: &mut Restored,
+    deaf: Duration,
 ) -> rusqlite::Result<()> {
-    let alive = schema::to_i64(last.alive_mono.as_nanos());
     connection.execute(
         "UPDATE engines SET age_ns = age_ns + max(0, ?1 - as_of_mono_ns) + ?2,
                             as_of_mono_ns = ?3, as_of_wall_ms = ?4",
         (
-            alive,
-            schema::nanos(restored.deaf),
+            schema::to_i64(last.alive_mono.as_nanos()),
+            schema::nanos(deaf),
             schema::to_i64(now.moment.mono.as_nanos()),
             now.moment.wall.0,
         ),
@@ -387,14 +456,31 @@ fn restore_engines(
          (SELECT engine_id FROM engines ORDER BY age_ns LIMIT -1 OFFSET ?1)",
         [ENGINES_KEPT],
     )?;
+    Ok(())
+}
+
+/// Puts the other engines into `restored`: with their ages as of now if `last` is given, else as old as
+/// the rows say.
+fn restore_engines(
+    connection: &Connection,
+    last: Option<&LastRun>,
+    restored: &mut Restored,
+) -> rusqlite::Result<()> {
     let mut unreadable = 0;
-    let mut rows = connection.prepare("SELECT engine_id, boots, time, age_ns FROM engines")?;
+    let mut rows =
+        connection.prepare("SELECT engine_id, boots, time, age_ns, as_of_mono_ns FROM engines")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
-        match schema::read_engine(row) {
-            Ok(engine) => restored.state.engines.push(engine),
-            Err(_) => unreadable += 1,
+        let Ok(mut engine) = schema::read_engine(row) else {
+            unreadable += 1;
+            continue;
+        };
+        if let Some(last) = last {
+            let as_of = Time::from_nanos(schema::from_i64(row.get(4)?));
+            let listened = last.alive_mono.since(as_of);
+            engine.age = engine.age.saturating_add(listened).saturating_add(restored.deaf);
         }
+        restored.state.engines.push(engine);
     }
     if unreadable > 0 {
         restored.problems.push(format!(
@@ -431,7 +517,20 @@ fn restore_alarms(connection: &Connection, restored: &mut Restored) -> rusqlite:
             )),
         }
     }
+    restored.state.identities = last_identities(connection)?;
     Ok(())
+}
+
+/// The identities that were given last, whoever gave them, the oldest first.
+fn last_identities(connection: &Connection) -> rusqlite::Result<Vec<AlarmId>> {
+    let mut rows = connection
+        .prepare("SELECT alarm_id FROM journal WHERE event = 'raise' ORDER BY seq DESC LIMIT ?1")?;
+    let rows = rows.query_map([identities::KEPT as i64], |row| row.get::<_, String>(0))?;
+    // One that can't be read is none of ours.
+    let ids = rows.flatten().filter_map(|id| AlarmId::try_from(id).ok());
+    let mut ids: Vec<AlarmId> = ids.collect();
+    ids.reverse();
+    Ok(ids)
 }
 
 #[cfg(test)]

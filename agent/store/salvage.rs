@@ -11,9 +11,10 @@ use super::schema;
 
 /// The rows that are tried, the most precious first. Of the journal only the end: it is what may
 /// not have been sent yet, and the start must not take minutes.
-const ROWS: [(&str, &str); 7] = [
+const ROWS: [(&str, &str); 8] = [
     ("run", "SELECT * FROM run"),
     ("engine", "SELECT * FROM engine"),
+    ("terms", "SELECT * FROM terms"),
     ("alarms", "SELECT * FROM alarms"),
     ("targets", "SELECT * FROM targets"),
     ("objects", "SELECT * FROM objects"),
@@ -49,7 +50,7 @@ pub fn salvage(damaged: &Path, connection: &mut Connection) -> rusqlite::Result<
                     .execute(params_from_iter(row))
                     .or_else(|error| if is_refusal(&error) { Ok(0) } else { Err(error) })?;
             }
-            if !matches!(table, "run" | "engine") {
+            if !matches!(table, "run" | "engine" | "terms") {
                 saved.push(format!("{count} {table}"));
             }
         }

@@ -7,6 +7,7 @@ use std::{path::Path, time::Duration};
 
 use evenkeel_core::{
     alarm::{Alarm, AlarmEvent, ClearReason, System},
+    pair::term::{Slot, Term},
     state::{Memory, Record, RecordKey},
     time::WallTime,
     usm::{EngineId, EngineRecord, engine_id::BadEngineId},
@@ -17,7 +18,7 @@ use rusqlite::{Connection, OpenFlags, Row, types::Type};
 use super::{Moment, reader::JournalRow};
 
 /// The version of the tables below, kept in `PRAGMA user_version`.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// How long a statement waits for a lock that an operator's `sqlite3` holds, before it counts as
 /// failed and is tried again by the writer's own back-off.
@@ -115,6 +116,25 @@ ALTER TABLE run ADD COLUMN                      -- how often the agent was start
     starts INTEGER NOT NULL DEFAULT 0;
 ";
 
+/// What version 4 has and version 3 had not: what joins the journals of a pair.
+const TABLES_4: &str = "
+ALTER TABLE journal ADD COLUMN                  -- the term of the pair: number.slot, as in 7.0;
+    term TEXT;                                  -- nothing for an agent that is alone
+
+CREATE TABLE terms (                            -- how far the journal knows each term
+    term TEXT PRIMARY KEY,                      -- or alone.<pair.origin>
+    last INTEGER NOT NULL                       -- the last seq that was given in it
+) WITHOUT ROWID;
+
+CREATE TABLE pair (                             -- one row
+    id     INTEGER PRIMARY KEY CHECK (id = 1),
+    origin TEXT NOT NULL                        -- whose the rows without a term are, made by chance
+);
+INSERT INTO pair VALUES (1, lower(hex(randomblob(8))));
+INSERT INTO terms SELECT 'alone.' || origin, (SELECT max(seq) FROM journal) FROM pair
+    WHERE EXISTS (SELECT 1 FROM journal);
+";
+
 /// From version 1 to version 2, before [`TABLES_2`] and after it. A table is made anew, as a column
 /// that may not be null can't be made one that may.
 const FROM_1: (&str, &str) = (
@@ -164,32 +184,47 @@ pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Creates the tables; all of them or, at a crash, none.
 pub fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.execute_batch(TABLES_2)?;
-    transaction.execute_batch(TABLES_3)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+    in_one(connection, &[TABLES, TABLES_2, TABLES_3, TABLES_4])
 }
 
-/// Brings the tables of version 1 to this version; all of them or, at a crash, none.
-pub fn migrate_from_1(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
+/// Brings the tables of an earlier version to this version; all of them or, at a crash, none.
+pub fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
     let (before, after) = FROM_1;
-    transaction.execute_batch(before)?;
-    transaction.execute_batch(TABLES_2)?;
-    transaction.execute_batch(after)?;
-    transaction.execute_batch(TABLES_3)?;
+    let steps: &[&str] = match from {
+        1 => &[before, TABLES_2, after, TABLES_3, TABLES_4],
+        2 => &[TABLES_3, TABLES_4],
+        _ => &[TABLES_4],
+    };
+    in_one(connection, steps)
+}
+
+fn in_one(connection: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
 
-/// Brings the tables of version 2 to this version; all of them or, at a crash, none.
-pub fn migrate_from_2(connection: &mut Connection) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES_3)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+/// A term as the journal has it: `7.0` is number 7, begun by slot 0.
+pub fn term_text(term: Term) -> String {
+    let slot = match term.by {
+        Slot::Zero => 0,
+        Slot::One => 1,
+    };
+    format!("{}.{slot}", term.number)
+}
+
+/// The term that a text of the journal names; nothing if it is none.
+pub fn read_term(text: &str) -> Option<Term> {
+    let (number, slot) = text.split_once('.')?;
+    let by = match slot {
+        "0" => Slot::Zero,
+        "1" => Slot::One,
+        _ => return None,
+    };
+    Some(Term { number: number.parse().ok()?, by })
 }
 
 /// Brings a new version from the WAL into the database's own file, where the scripts of packages read it, so
@@ -200,53 +235,130 @@ pub fn show_version(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Appends an event to the journal and brings the active alarms in line. Gives back its seq.
 pub fn put_event(connection: &Connection, event: &AlarmEvent) -> rusqlite::Result<u64> {
+    let seq = put_row(connection, None, event)?;
+    put_active(connection, event)?;
+    Ok(seq)
+}
+
+/// Brings the active alarms in line with an event.
+pub fn put_active(connection: &Connection, event: &AlarmEvent) -> rusqlite::Result<usize> {
     let alarm = &event.alarm;
-    let (id, json) = (alarm.id.to_string(), json(alarm)?);
-    let (kind, object) = (alarm.kind.name(), alarm.object.to_string());
+    if alarm.kind.is_event() {
+        return Ok(0);
+    }
+    if event.cleared.is_some() {
+        let id = alarm.id.to_string();
+        connection.prepare_cached("DELETE FROM alarms WHERE alarm_id = ?1")?.execute([&id])
+    } else {
+        put_alarm(connection, alarm)
+    }
+}
+
+/// Writes a row of the journal: at the end, or with the seq that the primary gave it, over whatever is
+/// there. Gives back its seq.
+pub fn put_row(
+    connection: &Connection,
+    seq: Option<u64>,
+    event: &AlarmEvent,
+) -> rusqlite::Result<u64> {
+    let alarm = &event.alarm;
     connection
         .prepare_cached(
-            "INSERT INTO journal
-             (at_ms, at, event, reason, alarm_id, kind, object, severity, text, alarm)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT OR REPLACE INTO journal
+             (seq, at_ms, at, event, reason, alarm_id, kind, object, severity, text, alarm, term)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute((
+            seq.map(to_i64),
             event.wall.0,
             rfc3339(event.wall),
             if event.cleared.is_some() { "clear" } else { "raise" },
             event.cleared.map(ClearReason::name),
-            &id,
-            kind,
-            &object,
+            alarm.id.to_string(),
+            alarm.kind.name(),
+            alarm.object.to_string(),
             alarm.severity.name(),
             &alarm.text,
-            &json,
+            json(alarm)?,
+            event.term.map(term_text),
         ))?;
-    let seq = u64::try_from(connection.last_insert_rowid()).unwrap_or(0);
-    if alarm.kind.is_event() {
-        return Ok(seq);
-    }
-    if event.cleared.is_some() {
-        connection.prepare_cached("DELETE FROM alarms WHERE alarm_id = ?1")?.execute([&id])?;
-    } else {
-        // REPLACE: a constraint that fails would fail at every attempt and hold up all that
-        // follows.
-        connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO alarms
-                 (alarm_id, kind, object, severity, text, raised_at_ms, alarm)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute((
-                &id,
-                kind,
-                &object,
-                alarm.severity.name(),
-                &alarm.text,
-                alarm.raised_at.0,
-                &json,
-            ))?;
-    }
-    Ok(seq)
+    Ok(u64::try_from(connection.last_insert_rowid()).unwrap_or(0))
+}
+
+/// Makes an alarm an active one.
+pub fn put_alarm(connection: &Connection, alarm: &Alarm) -> rusqlite::Result<usize> {
+    // REPLACE: a constraint that fails would fail at every attempt and hold up all that follows.
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO alarms
+             (alarm_id, kind, object, severity, text, raised_at_ms, alarm)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute((
+            alarm.id.to_string(),
+            alarm.kind.name(),
+            alarm.object.to_string(),
+            alarm.severity.name(),
+            &alarm.text,
+            alarm.raised_at.0,
+            json(alarm)?,
+        ))
+}
+
+/// Notes that `term` has a row with this seq. What has no term is named after where it began, so that
+/// the rows of two agents that were alone are never taken for each other's.
+pub fn put_term(connection: &Connection, term: Option<Term>, seq: u64) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "INSERT INTO terms (term, last)
+             SELECT coalesce(?1, 'alone.' || origin), ?2 FROM pair
+             WHERE true
+             ON CONFLICT (term) DO UPDATE SET last = excluded.last",
+        )?
+        .execute((term.map(term_text), to_i64(seq)))
+}
+
+/// Notes how far a notification target is, in the journal, in the spool, or in both.
+pub fn put_cursor(
+    connection: &Connection,
+    target: &str,
+    seq: Option<u64>,
+    spool: Option<u64>,
+) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "INSERT INTO targets (name, seq, spool) VALUES (?1, ?2, ?3)
+             ON CONFLICT (name) DO UPDATE SET seq = coalesce(excluded.seq, seq),
+                                              spool = coalesce(excluded.spool, spool)",
+        )?
+        .execute((target, seq.map(to_i64), spool.map(to_i64)))
+}
+
+/// Forgets the cursors of all notification targets but these.
+pub fn keep_targets(connection: &Connection, names: &[String]) -> rusqlite::Result<usize> {
+    connection.execute(
+        "DELETE FROM targets WHERE name NOT IN (SELECT value FROM json_each(?1))",
+        [json(&names)?],
+    )
+}
+
+/// Notes the last number of the spool that the records heed.
+pub fn put_heeded(connection: &Connection, number: u64) -> rusqlite::Result<usize> {
+    connection.prepare_cached("UPDATE run SET heeded = ?1")?.execute([to_i64(number)])
+}
+
+/// Notes until when the agent listened.
+pub fn put_alive(connection: &Connection, alive: Moment) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("UPDATE run SET alive_mono_ns = ?1, alive_wall_ms = ?2")?
+        .execute((to_i64(alive.mono.as_nanos()), alive.wall.0))
+}
+
+/// Notes how far the records may lag behind.
+pub fn put_lag(connection: &Connection, lag: Duration) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("UPDATE run SET lag_ms = ?1")?
+        .execute([i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)])
 }
 
 /// Writes a record over whatever is there.
@@ -345,7 +457,7 @@ pub fn read_alarm(row: &Row<'_>) -> rusqlite::Result<Alarm> {
     parse(row, 0)
 }
 
-/// Reads the columns `seq, at_ms, reason, alarm`.
+/// Reads the columns `seq, at_ms, reason, alarm, term`.
 pub fn read_journal_row(row: &Row<'_>) -> rusqlite::Result<JournalRow> {
     let reason: Option<String> = row.get(2)?;
     let cleared = reason
@@ -357,6 +469,7 @@ pub fn read_journal_row(row: &Row<'_>) -> rusqlite::Result<JournalRow> {
         wall: WallTime(row.get(1)?),
         cleared,
         alarm: parse(row, 3)?,
+        term: row.get::<_, Option<String>>(4)?.as_deref().and_then(read_term),
     })
 }
 

@@ -54,6 +54,8 @@ pub fn alarm(object: u32, id: u64) -> Alarm {
         if_name: Some("GigabitEthernet0/1".to_owned()),
         other_if_name: None,
         peer_group: None,
+        agent: None,
+        mate: None,
     }
 }
 
@@ -69,7 +71,7 @@ pub fn clear(object: u32) -> AlarmEvent {
 
 /// An event of an alarm.
 pub fn event(alarm: Alarm, cleared: Option<ClearReason>) -> AlarmEvent {
-    AlarmEvent { at: Time::ZERO, wall: WallTime(1_700_000_000_000), cleared, alarm }
+    AlarmEvent { at: Time::ZERO, wall: WallTime(1_700_000_000_000), cleared, alarm, term: None }
 }
 
 /// So many seconds after the boot, and the wall clock that fits.

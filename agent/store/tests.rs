@@ -42,7 +42,8 @@ fn writer(dir: &Path, retention: Retention) -> (Writer, watch::Receiver<u64>, Ar
     let path = dir.join(files::DATABASE);
     let stats_of = Arc::clone(&stats);
     let told = Told { committed: sender, heeded: watch::channel(0).0 };
-    let writer = Writer::new(connection, path, retention, told, stats_of, Instant::now());
+    let begun = restore::Begun { engine: restored.engine, starts: restored.starts };
+    let writer = Writer::new(connection, path, retention, told, stats_of, begun, Instant::now());
     (writer, committed, stats)
 }
 

@@ -17,11 +17,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::{state::RecordKey, time::WallTime};
+use evenkeel_core::{pair::term::Term, state::RecordKey, supervision::Part, time::WallTime};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::{Commit, Retention, Stats, pending::Pending, restore::ALIVE, schema};
+use super::{
+    Commit, Now, Restored, Retention, Stats,
+    following::{self, Copy},
+    pending::Pending,
+    restore::{self, ALIVE, Begun},
+    schema,
+    shipping::{Item, Shipped, Tap},
+    snapshot::Snapshot,
+};
+use crate::supervisor::pulse::{self, Pulse, SIGN};
 
 /// The longest that a cursor waits to be written. What it costs to lose one is a notification that
 /// is sent twice.
@@ -57,9 +66,35 @@ pub enum Message {
     Heeded(u64),
     /// These are the notification targets; forget the cursors of all others.
     Targets(Vec<String>),
+    /// The term that rows are written in from now on.
+    Term(Option<Term>),
+    /// Ship what is written from now on, and how everything is now.
+    Ship(Tap),
+    /// Traps whose records were handed over before this.
+    Prints(Vec<u64>),
+    /// Write what waits; from now on only what a primary has written is written, and whatever else is
+    /// asked for is ignored.
+    Follow(oneshot::Sender<()>),
+    /// Write what is asked for, as an agent does that is no standby.
+    Lead,
+    /// What a restart would find.
+    Reread(Box<Now>, oneshot::Sender<Result<Restored, String>>),
+    /// Write what a primary has written.
+    Apply(Box<Now>, Vec<Item>, oneshot::Sender<Result<(), String>>),
+    /// Put a primary's copy in the place of what is here.
+    Swap(Box<Now>, Copy, oneshot::Sender<Result<(), String>>),
     /// Write this and whatever else waits, mark the stop as orderly, and answer with the error if
     /// that did not work.
     Close(Commit, Sender<Option<String>>),
+}
+
+/// Who may have things written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// This agent.
+    Leading,
+    /// The primary that it is the standby of, through the replica.
+    Following,
 }
 
 /// Where the writer says what is on the disk.
@@ -91,6 +126,14 @@ pub struct Writer {
     prune_at: Instant,
     /// The newest wall time that a caller told.
     wall: WallTime,
+    mode: Mode,
+    /// The term of the rows that are written.
+    term: Option<Term>,
+    tap: Option<Tap>,
+    /// Prints that are shipped once no record waits any more.
+    prints: Vec<u64>,
+    /// What this run began with, which stays the same when the state is read once more.
+    begun: Begun,
 }
 
 /// The last attempt failed.
@@ -110,6 +153,7 @@ impl Writer {
         retention: Retention,
         told: Told,
         stats: Arc<Mutex<Stats>>,
+        begun: Begun,
         now: Instant,
     ) -> Writer {
         Writer {
@@ -126,18 +170,22 @@ impl Writer {
             has_objects: true,
             prune_at: now + Duration::from_secs(60),
             wall: WallTime(0),
+            mode: Mode::Leading,
+            term: None,
+            tap: None,
+            prints: Vec::new(),
+            begun,
         }
     }
 
     /// Writes until it is told to stop or nobody is left to tell it.
     pub fn run(mut self, queue: &Receiver<Message>) {
+        let pulse = Pulse::of_thread(Part::Store);
         let (last, answer) = loop {
+            pulse.beat();
             let now = Instant::now();
-            let wait = self.due(now).map(|at| at.saturating_duration_since(now));
-            let message = match wait {
-                Some(wait) => queue.recv_timeout(wait),
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
+            let due = self.due(now).map(|at| at.saturating_duration_since(now));
+            let message = queue.recv_timeout(due.map_or(SIGN, |due| due.min(SIGN)));
             match message {
                 Ok(Message::Close(last, answer)) => break (Some(last), Some(answer)),
                 Ok(message) => {
@@ -176,23 +224,25 @@ impl Writer {
         }
     }
 
-    /// Takes a message into what waits to be written.
+    /// Takes a message into what waits to be written, or does at once what it says of the replica.
     pub fn take(&mut self, message: Message) {
+        let leads = self.mode == Mode::Leading;
         match message {
-            Message::Commit(commit) => {
+            Message::Commit(mut commit) if leads => {
                 self.wall = commit.as_of.wall;
+                commit.events.iter_mut().for_each(|event| event.term = self.term);
                 self.pending.add(commit);
             }
-            Message::Lag(lag) => self.pending.lag = Some(lag),
-            Message::Cursor(target, seq) => {
+            Message::Lag(lag) if leads => self.pending.lag = Some(lag),
+            Message::Cursor(target, seq) if leads => {
                 self.pending.cursors.insert(target, seq);
                 self.cursors_since.get_or_insert_with(Instant::now);
             }
-            Message::SpoolCursor(target, number) => {
+            Message::SpoolCursor(target, number) if leads => {
                 self.pending.spool_cursors.insert(target, number);
                 self.cursors_since.get_or_insert_with(Instant::now);
             }
-            Message::Heeded(number) => {
+            Message::Heeded(number) if leads => {
                 if number > *self.told.heeded.borrow() {
                     self.pending.heeded = Some(number);
                     self.cursors_since.get_or_insert_with(Instant::now);
@@ -200,11 +250,129 @@ impl Writer {
                     self.tell_heeded();
                 }
             }
-            Message::Targets(targets) => {
+            Message::Targets(targets) if leads => {
                 self.pending.targets = Some(targets);
                 self.cursors_since.get_or_insert_with(Instant::now);
             }
+            // A standby's own: what is written there is the primary's alone.
+            Message::Commit(_)
+            | Message::Lag(_)
+            | Message::Cursor(..)
+            | Message::SpoolCursor(..)
+            | Message::Heeded(_)
+            | Message::Targets(_) => {}
+            Message::Term(term) => self.term = term,
+            Message::Ship(tap) => self.ship(tap),
+            Message::Prints(prints) => {
+                if leads && self.tap.is_some() {
+                    self.prints.extend(prints);
+                    self.ship_prints();
+                }
+            }
+            Message::Follow(done) => {
+                self.follow();
+                // Whoever asked may be gone.
+                let _ = done.send(());
+            }
+            Message::Lead => self.mode = Mode::Leading,
+            Message::Reread(now, answer) => {
+                let _ = answer.send(self.reread(&now).map_err(|error| error.to_string()));
+            }
+            Message::Apply(now, items, answer) => {
+                let _ = answer.send(self.apply(&now, &items));
+            }
+            Message::Swap(now, copy, answer) => {
+                let _ = answer.send(self.swap(&now, copy));
+            }
             Message::Close(..) => unreachable!("the loop ends with it"),
+        }
+    }
+
+    /// Tells a replica how everything on the disk is, and from now on what is written. What waits now
+    /// is written later, and so told.
+    fn ship(&mut self, tap: Tap) {
+        let begin = match Snapshot::begin(&self.path) {
+            Ok(snapshot) => Shipped::Begin(snapshot),
+            Err(error) => Shipped::Failed(error.to_string()),
+        };
+        self.prints.clear();
+        self.tap = tap.put(begin, 0).then_some(tap);
+    }
+
+    fn ship_items(&mut self, items: Vec<Item>) {
+        if self.tap.as_ref().is_some_and(|tap| !tap.ship(items)) {
+            self.tap = None;
+        }
+    }
+
+    fn ship_prints(&mut self) {
+        if self.pending.changes.is_empty() && !self.prints.is_empty() {
+            let prints = std::mem::take(&mut self.prints);
+            self.ship_items(vec![Item::Prints(prints)]);
+        }
+    }
+
+    fn follow(&mut self) {
+        if self.mode == Mode::Following {
+            return;
+        }
+        let failed = self.finish(false);
+        if failed.is_none() {
+            self.ship_prints();
+            self.ship_items(vec![Item::Clean]);
+        }
+        self.tap = None;
+        self.pending = Pending::default();
+        (self.heeded, self.retry, self.cursors_since) = (None, None, None);
+        self.mode = Mode::Following;
+    }
+
+    /// Reads what a restart would find. The agent goes on from it, as it does from a restart.
+    fn reread(&mut self, now: &Now) -> rusqlite::Result<Restored> {
+        let (restored, changed) = restore::reread(&mut self.connection, now, &self.begun)?;
+        // What nobody listened to is in these records, and is written like any other change.
+        self.pending.add(Commit { records: changed, as_of: now.moment, ..Commit::default() });
+        self.told.heeded.send_replace(restored.heeded);
+        self.told.committed.send_replace(restored.last_seq);
+        self.has_objects = true;
+        Ok(restored)
+    }
+
+    fn apply(&mut self, now: &Now, items: &[Item]) -> Result<(), String> {
+        self.may_apply()?;
+        let applied = following::apply(&mut self.connection, now, items)
+            .map_err(|error| error.to_string())?;
+        self.applied(now, applied);
+        Ok(())
+    }
+
+    fn swap(&mut self, now: &Now, copy: Copy) -> Result<(), String> {
+        self.may_apply()?;
+        let applied = following::swap(&mut self.connection, now, copy)?;
+        self.applied(now, applied);
+        Ok(())
+    }
+
+    /// A standby that became primary has its own numbers: what is still on its way is too late.
+    fn may_apply(&self) -> Result<(), String> {
+        match self.mode {
+            Mode::Following => Ok(()),
+            Mode::Leading => Err("the store does not follow any more".to_owned()),
+        }
+    }
+
+    fn applied(&mut self, now: &Now, applied: following::Applied) {
+        self.wall = now.moment.wall;
+        self.with_stats(|stats| {
+            stats.transactions += 1;
+            stats.events += applied.events;
+            stats.records += applied.records;
+        });
+        if let Some(heeded) = applied.heeded {
+            self.told.heeded.send_replace(heeded);
+        }
+        if let Some(seq) = applied.seq {
+            self.told.committed.send_replace(seq);
         }
     }
 
@@ -224,6 +392,7 @@ impl Writer {
 
     /// Writes one transaction, or prunes one step.
     pub fn turn(&mut self, now: Instant) {
+        let _disk = pulse::at_disk(Part::Store);
         let prune = !self.pending.is_due() && self.retry.is_none() && self.prune_at <= now;
         let result = self.reconnect().and_then(|()| {
             let keys = self.pending.select();
@@ -240,7 +409,9 @@ impl Writer {
 
     fn succeeded(&mut self, keys: &[RecordKey], seq: Option<u64>, now: Instant) {
         let events = self.pending.events.len();
-        self.pending.written(keys);
+        let items = self.pending.written(keys, seq);
+        self.ship_items(items);
+        self.ship_prints();
         self.cursors_since = None;
         self.alive_at = now;
         // An error here says nothing about what was written, and comes back at the next write.
@@ -331,7 +502,8 @@ impl Writer {
                 Some(retry) => std::thread::sleep(retry.wait),
             }
         }
-        if !clean {
+        // A standby's records are as complete as the primary said.
+        if !clean || self.mode == Mode::Following {
             return None;
         }
         let marked = self.connection.execute("UPDATE run SET clean = 1", []);
@@ -359,9 +531,15 @@ fn write(
     keys: &[RecordKey],
 ) -> rusqlite::Result<Option<u64>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut last = None;
+    let mut last: Option<(u64, Option<Term>)> = None;
     for event in &pending.events {
-        last = Some(schema::put_event(&transaction, event)?);
+        if let Some((seq, term)) = last.filter(|(_, term)| *term != event.term) {
+            schema::put_term(&transaction, term, seq)?;
+        }
+        last = Some((schema::put_event(&transaction, event)?, event.term));
+    }
+    if let Some((seq, term)) = last {
+        schema::put_term(&transaction, term, seq)?;
     }
     for key in keys {
         let Some(change) = pending.changes.get(key) else { continue };
@@ -371,20 +549,10 @@ fn write(
         };
     }
     for (target, seq) in &pending.cursors {
-        transaction
-            .prepare_cached(
-                "INSERT INTO targets (name, seq) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET seq = excluded.seq",
-            )?
-            .execute((target, schema::to_i64(*seq)))?;
+        schema::put_cursor(&transaction, target, Some(*seq), None)?;
     }
     for (target, number) in &pending.spool_cursors {
-        transaction
-            .prepare_cached(
-                "INSERT INTO targets (name, spool) VALUES (?1, ?2)
-                 ON CONFLICT (name) DO UPDATE SET spool = excluded.spool",
-            )?
-            .execute((target, schema::to_i64(*number)))?;
+        schema::put_cursor(&transaction, target, None, Some(*number))?;
     }
     for (engine, as_of) in pending.engines_due() {
         schema::put_engine(&transaction, engine, *as_of)?;
@@ -392,28 +560,19 @@ fn write(
     if let Some(heeded) = pending.heeded
         && keys.len() == pending.changes.len()
     {
-        transaction
-            .prepare_cached("UPDATE run SET heeded = ?1")?
-            .execute([schema::to_i64(heeded)])?;
+        schema::put_heeded(&transaction, heeded)?;
     }
     if let Some(targets) = &pending.targets {
-        transaction.execute(
-            "DELETE FROM targets WHERE name NOT IN (SELECT value FROM json_each(?1))",
-            [schema::json(targets)?],
-        )?;
+        schema::keep_targets(&transaction, targets)?;
     }
     if let Some(alive) = pending.alive {
-        transaction
-            .prepare_cached("UPDATE run SET alive_mono_ns = ?1, alive_wall_ms = ?2")?
-            .execute((schema::to_i64(alive.mono.as_nanos()), alive.wall.0))?;
+        schema::put_alive(&transaction, alive)?;
     }
     if let Some(lag) = pending.lag {
-        transaction
-            .prepare_cached("UPDATE run SET lag_ms = ?1")?
-            .execute([i64::try_from(lag.as_millis()).unwrap_or(i64::MAX)])?;
+        schema::put_lag(&transaction, lag)?;
     }
     transaction.commit()?;
-    Ok(last)
+    Ok(last.map(|(seq, _)| seq))
 }
 
 fn any_objects(connection: &Connection) -> rusqlite::Result<bool> {

@@ -29,6 +29,7 @@ pub struct Agent<'a> {
     directory: TempDir,
     process: Option<Guard>,
     via: Vec<String>,
+    name: String,
     /// Its table `[web]`, and the rest of its configuration.
     web: String,
     rest: RefCell<String>,
@@ -70,12 +71,22 @@ impl<'a> Agent<'a> {
 
     /// One that is configured, and not started yet.
     pub fn with(ns: &'a Ns, configuration: &str) -> Agent<'a> {
+        Agent::prepare(ns, "keel-1", configuration)
+    }
+
+    /// The same, of this name.
+    pub fn prepare(ns: &'a Ns, name: &str, configuration: &str) -> Agent<'a> {
         let directory = TempDir::with_prefix("ek-agent-").expect("a temporary directory");
-        let web = format!("listen = {WEB:?}");
+        let (name, web) = (name.to_owned(), format!("listen = {WEB:?}"));
         let rest = RefCell::default();
-        let agent = Agent { ns, directory, process: None, via: Vec::new(), web, rest };
+        let agent = Agent { ns, directory, process: None, via: Vec::new(), name, web, rest };
         agent.configure(configuration);
         agent
+    }
+
+    /// Where it runs.
+    pub fn namespace(&self) -> &'a Ns {
+        self.ns
     }
 
     /// Writes the configuration file anew, with these lines in its table `[web]`.
@@ -91,8 +102,9 @@ impl<'a> Agent<'a> {
         fs::create_dir_all(&state).expect("a writable temporary directory");
         self.rest.replace(configuration.to_owned());
         let text = format!(
-            "[web]\n{}\n\n[agent]\nname = \"keel-1\"\nstate_dir = {:?}\n{configuration}",
+            "[web]\n{}\n\n[agent]\nname = {:?}\nstate_dir = {:?}\n{configuration}",
             self.web,
+            self.name,
             state.to_str().expect("a plain path"),
         );
         fs::write(self.file(), text).expect("a writable temporary directory");
@@ -171,9 +183,14 @@ impl<'a> Agent<'a> {
         self.signal(libc::SIGHUP);
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running agent").0.id()
+    }
+
     /// How many kB of memory it has in use (proc(5), VmRSS).
     pub fn resident(&self) -> u64 {
-        let pid = self.process.as_ref().expect("a running agent").0.id();
+        let pid = self.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a process");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("kB")

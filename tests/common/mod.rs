@@ -4,7 +4,9 @@
 mod agent;
 mod chance;
 mod device;
+mod disk;
 pub mod field;
+mod frozen;
 mod lab;
 mod nms;
 mod process;
@@ -18,6 +20,8 @@ pub mod wire;
 pub use agent::{Agent, BINARY, Row};
 pub use chance::Chance;
 pub use device::{Device, Trap};
+pub use disk::Disk;
+pub use frozen::Frozen;
 pub use lab::{Lab, Ns, Port, Switch};
 pub use nms::{Answering, Nms, Notification, Sink};
 pub use process::{Guard, output, wait_until};

@@ -5,6 +5,7 @@ mod credentials;
 mod forwarding;
 mod instability;
 mod notifications;
+mod pair;
 mod peers;
 mod receivers;
 mod subnets;
@@ -14,7 +15,7 @@ mod traps;
 use std::{collections::HashMap, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
 
 use credentials::Keyring;
-use evenkeel_core::settings::Settings;
+use evenkeel_core::{settings::Settings, supervision};
 pub use notifications::hears;
 pub use subnets::one_peer;
 use toml::{Spanned, de::DeTable};
@@ -43,6 +44,15 @@ const JOURNAL_KEEP: std::ops::RangeInclusive<Duration> =
 /// GB.
 const JOURNAL_ROWS: std::ops::RangeInclusive<i64> = 1000..=1_000_000_000;
 
+/// How often parts can be looked at: an idle one gives a sign every 400 ms, and who looks less often than
+/// every 10 s needs a minute to find a stall.
+const SUPERVISION_INTERVAL: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(500)..=Duration::from_secs(10);
+
+/// How many signs a part may miss: one is missed by a part that has much to do, and 120 are a minute at
+/// least.
+const SUPERVISION_MISSED: std::ops::RangeInclusive<i64> = 2..=120;
+
 /// What a spool may be bounded to: less holds not even the burst of one source, and nobody reads what
 /// lies behind more.
 const SPOOL_SIZE: std::ops::RangeInclusive<u64> = 16 << 20..=1 << 40;
@@ -63,12 +73,32 @@ pub fn config(reader: &Reader, document: &Spanned<DeTable<'_>>) -> Config {
     let spool = spool(root.table("spool"));
     let journal = journal(root.table("journal"));
     let (peers, peer_places) = peers::peers(root.table("peers"));
+    let supervision = supervision(root.table("supervision"));
+    let (pair, pair_places) = pair::pair(root.table("pair"), &traps, &web);
     root.finish();
     let source = std::sync::Arc::clone(reader.source());
-    let places =
-        Places { source, subnets: subnet_places, targets: target_places, groups: peer_places };
-    let core = Settings { access, instability, subnets, forwarding };
-    Config { agent, traps, core, notifications, web, spool, journal, peers, places }
+    let places = Places {
+        source,
+        subnets: subnet_places,
+        targets: target_places,
+        groups: peer_places,
+        pair: pair_places,
+    };
+    // Who the agents are, whoever starts this one adds.
+    let core = Settings { access, instability, subnets, forwarding, ..Settings::default() };
+    Config {
+        agent,
+        traps,
+        core,
+        notifications,
+        web,
+        spool,
+        journal,
+        peers,
+        pair,
+        supervision,
+        places,
+    }
 }
 
 fn agent(mut table: Table<'_>) -> Agent {
@@ -151,6 +181,24 @@ fn spool(mut table: Table<'_>) -> Spool {
         .and_then(|value| size(&value, "1GiB", SPOOL_SIZE, "a spool has 16MiB to 1TiB"));
     table.finish();
     max_size.map_or_else(Spool::default, |max_size| Spool { max_size })
+}
+
+fn supervision(mut table: Table<'_>) -> supervision::Settings {
+    let enabled = table.get("enabled").and_then(|value| value.boolean());
+    let interval = table.get("interval").and_then(|value| {
+        duration(&value, "500ms", SUPERVISION_INTERVAL, "parts are looked at every 500ms to 10s")
+    });
+    let missed = table.get("missed").and_then(|value| {
+        let missed = value.integer(SUPERVISION_MISSED, "a part may miss 2 to 120 signs of life")?;
+        u32::try_from(missed).ok()
+    });
+    table.finish();
+    let default = supervision::Settings::default();
+    supervision::Settings {
+        enabled: enabled.unwrap_or(default.enabled),
+        interval: interval.unwrap_or(default.interval),
+        missed: missed.unwrap_or(default.missed),
+    }
 }
 
 /// A size in a range; `what` names the range.

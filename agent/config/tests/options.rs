@@ -262,6 +262,10 @@ fn rules_and_targets_arrive() {
         max_size = "16MiB"
         [journal]
         max_rows = 1000
+        [supervision]
+        interval = "2s"
+        missed = 4
+        enabled = false
     "#;
     let (config, _) = from_bytes("evenkeel.toml", text.as_bytes()).unwrap();
     let Forwarding { targets, rules, .. } = config.core.forwarding;
@@ -291,6 +295,9 @@ fn rules_and_targets_arrive() {
     assert_eq!(nms3.least_severity, alarm::Severity::Major);
     assert_eq!(nms3.origin, Origin::Address { community: true });
     assert_eq!((config.spool.max_size, config.journal.max_rows), (16 << 20, 1000));
+    let interval = std::time::Duration::from_secs(2);
+    let settings = supervision::Settings { interval, missed: 4, enabled: false };
+    assert_eq!(config.supervision, settings);
 }
 
 // TRAP-8: without a rule, every trap goes to every target that takes traps.

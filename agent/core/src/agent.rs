@@ -7,6 +7,7 @@
 //! ears hand in what they hold and say [`Input::Heard`], then say [`Input::Now`].
 
 mod intake;
+mod roles;
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,7 +15,7 @@ use smallvec::SmallVec;
 
 use crate::{
     access::Engines,
-    alarm::Alarm,
+    alarm::{Alarm, AlarmEvent},
     alarms::Alarms,
     counters::{Counters, RejectedLog},
     finding::Finding,
@@ -51,6 +52,9 @@ pub struct Agent {
     replies_heard: Time,
     /// The number in the spool that the next trap gets which needs one.
     next_number: u64,
+    seed: u64,
+    /// Of a pair, and not primary: only what is local to this host is judged (PAIR-1).
+    following: bool,
     found: Vec<Finding>,
     events: VecDeque<Event>,
     echoes: VecDeque<Echo>,
@@ -64,6 +68,8 @@ impl Agent {
     pub fn new(settings: Settings, local: LocalEngine, seed: u64, identifier: u16) -> Agent {
         let forwarded = vec![0; settings.forwarding.targets.len()];
         let access = &settings.access;
+        let mut alarms = Alarms::default();
+        alarms.set_names(&settings);
         Agent {
             usm: Usm::new(local, &access.users, access.max_engines, seed),
             decrypted: Vec::new(),
@@ -73,10 +79,12 @@ impl Agent {
             targets: Targets::default(),
             overload: Overload::default(),
             next_number: 1,
+            seed,
+            following: settings.mate.is_some(),
             instability: Instability::new(settings.instability.clone(), seed),
             subnets: Subnets::new(settings.subnets.clone(), identifier),
             settings,
-            alarms: Alarms::default(),
+            alarms,
             counters: Counters { forwarded, ..Counters::default() },
             rejected: RejectedLog::default(),
             replies_heard: Time::ZERO,
@@ -91,9 +99,16 @@ impl Agent {
     /// Puts back what was copied out, before any other input but [`Input::WallClock`]. `deaf` is
     /// how long nobody listened, which is not taken for quiet (INST-17). Returns how many records
     /// there was no room for.
-    pub fn restore(&mut self, state: State, deaf: Duration, now: Time) -> usize {
+    ///
+    /// An agent of a pair takes back what is local to its host, and waits with all else until it
+    /// [adopts](Input::Adopt) that.
+    pub fn restore(&mut self, mut state: State, deaf: Duration, now: Time) -> usize {
+        if self.following {
+            state.keep_local(&self.settings.agent);
+        }
         self.usm.restore(state.engines, now);
-        self.alarms.restore(state.alarms);
+        let ended = self.alarms.restore(state.alarms, &state.identities, now);
+        self.tell_all(ended);
         let active = self.alarms.active();
         let raised = active.keys().map(|(kind, object)| (*kind, object));
         self.subnets.restore(raised, state.standbys);
@@ -121,7 +136,8 @@ impl Agent {
     pub fn export(&self, now: Time) -> State {
         State {
             records: self.instability.export(now),
-            alarms: self.alarms.active().values().cloned().collect(),
+            alarms: self.alarms.all().cloned().collect(),
+            identities: self.alarms.identities().collect(),
             engines: self.usm.export(now),
             standbys: self.standbys(),
         }
@@ -183,6 +199,13 @@ impl Agent {
             }
             Input::Found(findings) => self.found.extend(findings.iter().cloned()),
             Input::WallClock { origin_ms } => self.alarms.set_wall_clock(*origin_ms),
+            Input::Adopt { state, last_number, deaf, now } => {
+                self.adopt(State::clone(state), *last_number, *deaf, *now);
+            }
+            Input::Relinquish { now } => self.relinquish(*now),
+            Input::MateAlarm { event, now } => self.mate_event(AlarmEvent::clone(event), *now),
+            Input::MateName(name) => self.alarms.set_mate_name(name),
+            Input::MateAlarms { alarms, now } => self.mate_alarms(alarms.clone(), *now),
         }
         self.conclude();
     }
@@ -209,6 +232,7 @@ impl Agent {
     fn reload(&mut self, settings: &Settings, now: Time) {
         self.count_by_name(settings);
         self.settings = settings.clone();
+        self.alarms.set_names(settings);
         self.usm.reload(&settings.access.users, settings.access.max_engines);
         self.engines = Engines::new(&settings.access.engines);
         self.forwarding.reload(&settings.forwarding, &settings.instability);
@@ -229,15 +253,26 @@ impl Agent {
 
     /// Turns what was found into alarms.
     fn conclude(&mut self) {
-        for finding in self.found.drain(..) {
-            let kind = finding.kind as usize;
-            if let Some(event) = self.alarms.apply(finding) {
-                match event.cleared {
-                    None => self.counters.raised[kind] += 1,
-                    Some(reason) => self.counters.cleared[kind][reason as usize] += 1,
-                }
-                self.events.push_back(Event::Alarm(Box::new(event)));
+        let mut found = std::mem::take(&mut self.found);
+        for finding in found.drain(..) {
+            // What the network is like, the primary judges.
+            if self.following && !finding.object.is_local() {
+                continue;
             }
+            let event = self.alarms.apply(finding);
+            self.tell_all(event);
+        }
+        self.found = found;
+    }
+
+    fn tell_all(&mut self, events: impl IntoIterator<Item = AlarmEvent>) {
+        for event in events {
+            let kind = event.alarm.kind as usize;
+            match event.cleared {
+                None => self.counters.raised[kind] += 1,
+                Some(reason) => self.counters.cleared[kind][reason as usize] += 1,
+            }
+            self.events.push_back(Event::Alarm(Box::new(event)));
         }
     }
 

@@ -15,7 +15,10 @@ use std::{cmp::Ordering, fmt, net::IpAddr, time::Duration};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::time::{Time, WallTime};
+use crate::{
+    pair::term::Term,
+    time::{Time, WallTime},
+};
 
 /// What went wrong. The names and severities are those of the table in the specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,6 +43,16 @@ pub enum Kind {
     PeerRestarted,
     /// So many peers fell silent at once that the fault is taken to be near this agent (PEER-9).
     MassSilence,
+    /// The state is not synchronised with the mate (PAIR-8).
+    MateSyncLost,
+    /// No heartbeat of the mate comes by one path (PAIR-8).
+    MatePathLost,
+    /// There is no standby that could take over (PAIR-4).
+    StandbyUnavailable,
+    /// A takeover is suppressed, as there were too many (PAIR-6).
+    FailoverLimitReached,
+    /// A part of this agent shows no sign of life (PAIR-9).
+    ComponentStalled,
     /// A notification target does not answer (TRAP-11).
     NotificationTargetUnreachable,
     /// This agent drops or throttles its input (TRAP-6).
@@ -48,7 +61,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that this version raises, in the order of the specification's table.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 16] = [
         Kind::SystemUnstable,
         Kind::InterfaceUnstable,
         Kind::InterfaceDown,
@@ -58,6 +71,11 @@ impl Kind {
         Kind::PeerDown,
         Kind::PeerRestarted,
         Kind::MassSilence,
+        Kind::MateSyncLost,
+        Kind::MatePathLost,
+        Kind::StandbyUnavailable,
+        Kind::FailoverLimitReached,
+        Kind::ComponentStalled,
         Kind::NotificationTargetUnreachable,
         Kind::Overload,
     ];
@@ -74,6 +92,11 @@ impl Kind {
             Kind::PeerDown => "peer_down",
             Kind::PeerRestarted => "peer_restarted",
             Kind::MassSilence => "mass_silence",
+            Kind::MateSyncLost => "mate_sync_lost",
+            Kind::MatePathLost => "mate_path_lost",
+            Kind::StandbyUnavailable => "standby_unavailable",
+            Kind::FailoverLimitReached => "failover_limit_reached",
+            Kind::ComponentStalled => "component_stalled",
             Kind::NotificationTargetUnreachable => "notification_target_unreachable",
             Kind::Overload => "overload",
         }
@@ -92,10 +115,17 @@ impl Kind {
             | Kind::LinkUnstable
             | Kind::InterfaceIpDown
             | Kind::PeerDown
+            | Kind::StandbyUnavailable
             | Kind::NotificationTargetUnreachable => Severity::Major,
             Kind::InterfaceDown => Severity::Minor,
             Kind::PeerRestarted => Severity::Warning,
-            Kind::SubnetDown | Kind::MassSilence | Kind::Overload => Severity::Critical,
+            Kind::SubnetDown
+            | Kind::MassSilence
+            | Kind::MateSyncLost
+            | Kind::MatePathLost
+            | Kind::FailoverLimitReached
+            | Kind::ComponentStalled
+            | Kind::Overload => Severity::Critical,
         }
     }
 
@@ -261,6 +291,61 @@ pub enum Object {
     NotificationTarget(String),
     /// This agent.
     Agent,
+    /// The other agent of the pair.
+    Mate,
+    /// The path to the other agent over one of this host's interfaces, by its name.
+    MatePath(String),
+    /// The pair that this agent is one of.
+    Pair,
+    /// A part of this agent, by its name.
+    Component(String),
+}
+
+impl Object {
+    /// Whether it belongs to the host of one agent of a pair, which alone judges it, whatever its role
+    /// (PAIR-1). All others belong to the network that both watch, and the primary judges them.
+    pub const fn is_local(&self) -> bool {
+        match self {
+            Object::LocalInterface { .. }
+            | Object::OwnInterface(_)
+            | Object::Subnet(_)
+            | Object::Agent
+            | Object::Mate
+            | Object::MatePath(_)
+            | Object::Pair
+            | Object::Component(_) => true,
+            Object::System(_)
+            | Object::Interface { .. }
+            | Object::Link(_)
+            | Object::Peer(_)
+            | Object::PeerMonitor
+            | Object::NotificationTarget(_) => false,
+        }
+    }
+}
+
+impl Object {
+    /// What it is called where more than one agent may have its like: with the agent whose it is, if it
+    /// is local to one of a pair.
+    pub fn of_agent(&self, agent: Option<&str>) -> String {
+        let Some(agent) = agent.filter(|_| self.is_local()) else { return self.to_string() };
+        match self {
+            Object::Agent => format!("agent {agent}"),
+            Object::OwnInterface(interface) => format!("{interface} of {agent}"),
+            Object::Mate => format!("the mate of {agent}"),
+            Object::MatePath(interface) => format!("the mate of {agent} by {interface}"),
+            Object::Pair => format!("the pair of {agent}"),
+            Object::Component(part) => format!("{part} of {agent}"),
+            Object::LocalInterface { .. }
+            | Object::Subnet(_)
+            | Object::System(_)
+            | Object::Interface { .. }
+            | Object::Link(_)
+            | Object::Peer(_)
+            | Object::PeerMonitor
+            | Object::NotificationTarget(_) => format!("{self} at {agent}"),
+        }
+    }
 }
 
 impl fmt::Display for Object {
@@ -278,6 +363,10 @@ impl fmt::Display for Object {
             Object::PeerMonitor => f.write_str("the peer monitor"),
             Object::NotificationTarget(name) => f.write_str(name),
             Object::Agent => f.write_str("this agent"),
+            Object::Mate => f.write_str("the mate"),
+            Object::MatePath(interface) => write!(f, "the mate by {interface}"),
+            Object::Pair => f.write_str("the pair"),
+            Object::Component(part) => write!(f, "{part} of this agent"),
         }
     }
 }
@@ -334,6 +423,29 @@ pub struct Alarm {
     /// The group that the peer is in.
     #[serde(default)]
     pub peer_group: Option<String>,
+    /// Of a pair: the name of the agent whose host it is about, where the object is
+    /// [local](Object::is_local) to one.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// The mate, as that agent knows it, where it is about that.
+    #[serde(default)]
+    pub mate: Option<Mate>,
+}
+
+impl Alarm {
+    /// What it is about, for a person: see [`Object::of_agent`].
+    pub fn about(&self) -> String {
+        self.object.of_agent(self.agent.as_deref())
+    }
+}
+
+/// The other agent of a pair, as an alarm tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mate {
+    /// Its name; until it has said that, its address.
+    pub name: String,
+    /// The address that its state channel is configured with.
+    pub address: IpAddr,
 }
 
 /// The numbers of an instability (INST-3 to INST-5), as they were when it was raised, or, in the
@@ -408,6 +520,10 @@ pub struct AlarmEvent {
     pub cleared: Option<ClearReason>,
     /// The alarm, with the text and numbers that fit the event.
     pub alarm: Alarm,
+    /// The term of the pair that it was journaled in (PAIR-2): nothing before it is in the journal, and
+    /// for an agent that is alone.
+    #[serde(default)]
+    pub term: Option<Term>,
 }
 
 #[cfg(test)]

@@ -3,23 +3,33 @@
 //! This is the only place that knows which alarms are active: a finding that would raise what is
 //! raised, or clear what is not, changes nothing (spec, "Alarms").
 
+mod mate;
+
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use crate::{
-    alarm::{Alarm, AlarmEvent, AlarmId, ClearReason, Episode, Kind, Object},
+    alarm::{Alarm, AlarmEvent, AlarmId, ClearReason, Episode, Kind, Mate, Object},
     finding::Finding,
+    identities::{Identities, Of},
+    settings::Settings,
     time::{Pretty, Time, WallTime},
 };
 
 /// The active alarms.
 #[derive(Clone, Debug, Default)]
 pub struct Alarms {
+    /// Those that this agent has raised and will clear.
     active: BTreeMap<(Kind, Object), Alarm>,
+    /// Of a pair, on the primary: those of the mate's host, which the mate raises and clears.
+    of_mate: BTreeMap<(Kind, Object), Alarm>,
     by_kind: [u64; Kind::ALL.len()],
     /// What the wall clock shows at the origin of the monotonic clock, in milliseconds.
     origin_ms: i64,
-    /// How many were raised in this run.
-    raised: u64,
+    identities: Identities,
+    /// This agent's name.
+    agent: String,
+    /// The other agent, of a pair.
+    mate: Option<Mate>,
 }
 
 impl Alarms {
@@ -33,17 +43,72 @@ impl Alarms {
         WallTime(self.origin_ms.saturating_add(at.as_millis() as i64))
     }
 
-    /// Puts back what was active.
-    pub fn restore(&mut self, alarms: Vec<Alarm>) {
-        for alarm in alarms {
-            self.by_kind[alarm.kind as usize] += 1;
-            self.active.insert((alarm.kind, alarm.object.clone()), alarm);
+    /// Sets how the agents are called in what is told.
+    pub fn set_names(&mut self, settings: &Settings) {
+        self.agent.clone_from(&settings.agent);
+        let mut mate = settings.mate.clone();
+        if let (Some(mate), Some(before)) = (&mut mate, &self.mate)
+            && mate.address == before.address
+        {
+            // What it has said itself.
+            mate.name.clone_from(&before.name);
+        }
+        self.mate = mate;
+    }
+
+    /// Puts back what was active, and which identities were given last. Returns what ends by that: what
+    /// was told of the host of another agent, if this one is alone now.
+    pub fn restore(
+        &mut self,
+        alarms: Vec<Alarm>,
+        identities: &[AlarmId],
+        now: Time,
+    ) -> Vec<AlarmEvent> {
+        self.remember(identities);
+        let mut ended = Vec::new();
+        for mut alarm in alarms {
+            self.identities.note(alarm.id);
+            match self.whose(&alarm) {
+                Whose::Own => {
+                    alarm.agent = self.agent_of(&alarm.object);
+                    self.put(alarm);
+                }
+                Whose::Mate if self.mate.is_some() => self.put_of_mate(alarm),
+                Whose::Mate => ended.push(self.over(alarm, ClearReason::Removed, now)),
+            }
+        }
+        ended
+    }
+
+    fn put(&mut self, alarm: Alarm) {
+        self.by_kind[alarm.kind as usize] += 1;
+        self.active.insert((alarm.kind, alarm.object.clone()), alarm);
+    }
+
+    fn remember(&mut self, identities: &[AlarmId]) {
+        for id in identities {
+            self.identities.note(*id);
         }
     }
 
-    /// Every active alarm by kind and object.
+    /// The identities that were given last, the oldest first.
+    pub fn identities(&self) -> impl Iterator<Item = AlarmId> {
+        self.identities.all()
+    }
+
+    /// Every active alarm by kind and object, but for those of the mate's host.
     pub const fn active(&self) -> &BTreeMap<(Kind, Object), Alarm> {
         &self.active
+    }
+
+    /// Every active alarm, those of the mate's host too.
+    pub fn all(&self) -> impl Iterator<Item = &Alarm> {
+        self.active.values().chain(self.of_mate.values())
+    }
+
+    /// The name of this agent, for what is local to it if it is one of a pair.
+    fn agent_of(&self, object: &Object) -> Option<String> {
+        (self.mate.is_some() && object.is_local()).then(|| self.agent.clone())
     }
 
     /// How many are active, in the order of [`Kind::ALL`].
@@ -55,19 +120,28 @@ impl Alarms {
     pub fn apply(&mut self, mut finding: Finding) -> Option<AlarmEvent> {
         let wall = self.wall(finding.at);
         let key = (finding.kind, finding.object.clone());
+        let agent = self.agent_of(&finding.object);
         let alarm = match finding.cleared {
             None if self.active.contains_key(&key) => return None,
             None => {
                 let alarm = Alarm {
-                    id: self.identity(finding.kind, &finding.object, wall),
+                    id: self.identities.give(&Of {
+                        agent: agent.as_deref(),
+                        kind: finding.kind,
+                        object: &finding.object,
+                        essence: finding.essence,
+                        raised_at: wall,
+                    }),
                     kind: finding.kind,
                     severity: finding.kind.severity(),
                     raised_at: wall,
-                    text: raised_text(&finding),
+                    text: raised_text(&finding, agent.as_deref()),
                     episode: finding.episode,
                     if_name: finding.if_name,
                     other_if_name: finding.other_if_name,
                     peer_group: finding.peer_group,
+                    mate: self.mate.clone().filter(|_| is_of_pair(finding.kind)),
+                    agent,
                     object: finding.object,
                 };
                 if !alarm.kind.is_event() {
@@ -82,7 +156,7 @@ impl Alarms {
                 // Whoever clears what an earlier run raised may not know the group.
                 finding.peer_group = finding.peer_group.or_else(|| alarm.peer_group.clone());
                 Alarm {
-                    text: cleared_text(&finding, reason),
+                    text: cleared_text(&finding, reason, agent.as_deref()),
                     episode: finding.episode.or(alarm.episode),
                     if_name: finding.if_name.or(alarm.if_name),
                     other_if_name: finding.other_if_name.or(alarm.other_if_name),
@@ -91,28 +165,32 @@ impl Alarms {
                 }
             }
         };
-        Some(AlarmEvent { at: finding.at, wall, cleared: finding.cleared, alarm })
-    }
-
-    /// The identity of an alarm: a hash over what it is about, when it began, and how many were
-    /// raised before it in this run, as one object may have two within a millisecond. A replay of
-    /// the run gives the same.
-    fn identity(&mut self, kind: Kind, object: &Object, raised_at: WallTime) -> AlarmId {
-        let before = self.raised;
-        self.raised += 1;
-        AlarmId(hash(&format!("{kind} {object} {} {before}", raised_at.0)))
+        Some(AlarmEvent { at: finding.at, wall, cleared: finding.cleared, alarm, term: None })
     }
 }
 
-/// FNV-1a.
-fn hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-        (hash ^ u64::from(octet)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+/// Whose an active alarm is.
+enum Whose {
+    /// This agent's: of its host, or of the network.
+    Own,
+    /// Of the other agent's host.
+    Mate,
 }
 
-/// The object, with what its device calls it, or with the group that it is in.
-fn named(finding: &Finding) -> String {
+/// Whether an alarm of this kind tells of the mate.
+const fn is_of_pair(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::MateSyncLost
+            | Kind::MatePathLost
+            | Kind::StandbyUnavailable
+            | Kind::FailoverLimitReached
+    )
+}
+
+/// The object, with what its device calls it, with the group that it is in, or with the agent of a pair
+/// whose it is.
+fn named(finding: &Finding, agent: Option<&str>) -> String {
     let named = |what: &dyn Display, name: Option<&String>| match name {
         Some(name) => format!("{what} ({name})"),
         None => what.to_string(),
@@ -123,11 +201,12 @@ fn named(finding: &Finding) -> String {
         let one = named(&one, if_name.as_ref());
         return format!("{one} - {}", named(&other, other_if_name.as_ref()));
     }
-    named(object, if_name.as_ref().or(peer_group.as_ref()))
+    let object = object.of_agent(agent);
+    named(&object, if_name.as_ref().or(peer_group.as_ref()))
 }
 
-fn raised_text(finding: &Finding) -> String {
-    let object = named(finding);
+fn raised_text(finding: &Finding, agent: Option<&str>) -> String {
+    let object = named(finding, agent);
     let detail = finding.detail.as_deref().unwrap_or("no reply");
     match finding.kind {
         Kind::SystemUnstable => {
@@ -150,6 +229,13 @@ fn raised_text(finding: &Finding) -> String {
         Kind::PeerDown => format!("peer {object} is down: {detail}"),
         Kind::PeerRestarted => format!("peer {object} has restarted: {detail}"),
         Kind::MassSilence => format!("mass silence: {detail}"),
+        Kind::MateSyncLost => format!("the state is not synchronised with {object}: {detail}"),
+        Kind::MatePathLost => format!("the path to {object} is lost: {detail}"),
+        Kind::StandbyUnavailable => format!("{object} has no standby: {detail}"),
+        Kind::FailoverLimitReached => {
+            format!("{object} has reached the limit of takeovers: {detail}")
+        }
+        Kind::ComponentStalled => format!("{object} stands still: {detail}"),
         Kind::NotificationTargetUnreachable => {
             format!("notification target {object} is unreachable: {detail}")
         }
@@ -165,8 +251,8 @@ fn counted(episode: Option<Episode>, traps: &str) -> String {
     format!("{count} {traps} within {span} (trap window {window}, threshold {threshold})")
 }
 
-fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
-    let object = named(finding);
+fn cleared_text(finding: &Finding, reason: ClearReason, agent: Option<&str>) -> String {
+    let object = named(finding, agent);
     let what = match finding.kind {
         Kind::SystemUnstable => format!("system {object} is stable again"),
         // INST-14: it is an end of a link since the configuration was loaded again.
@@ -184,6 +270,11 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
         Kind::PeerDown => format!("peer {object} is no longer down"),
         Kind::PeerRestarted => format!("peer {object} has restarted"),
         Kind::MassSilence => "no more mass silence".to_owned(),
+        Kind::MateSyncLost => format!("the state is synchronised with {object} again"),
+        Kind::MatePathLost => format!("the path to {object} is back"),
+        Kind::StandbyUnavailable => format!("{object} has a standby again"),
+        Kind::FailoverLimitReached => format!("{object} may take over again"),
+        Kind::ComponentStalled => format!("{object} no longer stands still"),
         Kind::NotificationTargetUnreachable => {
             format!("notification target {object} can be reached again")
         }
@@ -219,6 +310,15 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
             Some(all) => format!("nothing more was dropped; while it lasted, {all}"),
             None => "nothing more was dropped".to_owned(),
         },
+        (ClearReason::Ended, Kind::MateSyncLost, _) => "both have the same state".to_owned(),
+        (ClearReason::Ended, Kind::MatePathLost, _) => "heartbeats come".to_owned(),
+        (ClearReason::Ended, Kind::StandbyUnavailable, _) => {
+            "the mate or a witness is reached, and the versions fit".to_owned()
+        }
+        (ClearReason::Ended, Kind::FailoverLimitReached, _) => {
+            "the takeovers that were counted are long enough ago".to_owned()
+        }
+        (ClearReason::Ended, Kind::ComponentStalled, _) => "it shows signs of life".to_owned(),
         (ClearReason::Ended, _, _) => "polls are answered".to_owned(),
         (ClearReason::Superseded, ..) => {
             format!("{}, which says more", finding.detail.as_deref().unwrap_or("it is unstable"))
@@ -228,6 +328,15 @@ fn cleared_text(finding: &Finding, reason: ClearReason) -> String {
             "the configuration no longer joins its ends".to_owned()
         }
         (ClearReason::Removed, Kind::PeerDown, _) => "it is no longer monitored".to_owned(),
+        (
+            ClearReason::Removed,
+            Kind::MateSyncLost
+            | Kind::MatePathLost
+            | Kind::StandbyUnavailable
+            | Kind::FailoverLimitReached
+            | Kind::ComponentStalled,
+            _,
+        ) => "the configuration no longer has it".to_owned(),
         (ClearReason::Removed, Kind::InterfaceDown, _) => {
             "nothing is polled from it any more".to_owned()
         }
@@ -282,6 +391,7 @@ mod tests {
             other_if_name: None,
             peer_group: Some("core".to_owned()),
             detail: detail.map(str::to_owned),
+            essence: 0,
         }
     }
 

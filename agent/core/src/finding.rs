@@ -29,6 +29,10 @@ pub struct Finding {
     pub peer_group: Option<String>,
     /// The cause in words, where one is known.
     pub detail: Option<String>,
+    /// What tells the trap that it began with from others, as far as two agents that receive it see the
+    /// same of it; 0 where no trap began it.
+    #[serde(default)]
+    pub essence: u64,
 }
 
 impl Finding {
@@ -45,6 +49,7 @@ impl Finding {
             other_if_name: None,
             peer_group: None,
             detail,
+            essence: 0,
         }
     }
 
@@ -61,6 +66,7 @@ impl Finding {
             other_if_name: None,
             peer_group: None,
             detail: None,
+            essence: 0,
         }
     }
 }

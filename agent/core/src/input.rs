@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::{
-    alarm::{AlarmEvent, System},
+    alarm::{Alarm, AlarmEvent, System},
     finding::Finding,
     settings::Settings,
+    state::State,
     time::{Time, WallTime},
     trap::Form,
 };
@@ -98,6 +99,39 @@ pub enum Input<'a> {
     WallClock {
         /// The offset.
         origin_ms: i64,
+    },
+    /// This agent of a pair has become primary: the shared state, as the mate left it (PAIR-3). See
+    /// [`Agent::adopt`](crate::agent::Agent::adopt).
+    Adopt {
+        /// The state.
+        state: Box<State>,
+        /// The last number that the spool has given out.
+        last_number: u64,
+        /// How long nobody is known to have listened.
+        deaf: Duration,
+        /// When.
+        now: Time,
+    },
+    /// This agent of a pair is primary no longer.
+    Relinquish {
+        /// When.
+        now: Time,
+    },
+    /// On the primary: an alarm of the mate's host was raised or cleared there (PAIR-1).
+    MateAlarm {
+        /// What the mate tells.
+        event: Box<AlarmEvent>,
+        /// When it came.
+        now: Time,
+    },
+    /// The mate has said its name.
+    MateName(String),
+    /// On the primary: these are all alarms that are active on the mate's host.
+    MateAlarms {
+        /// The alarms.
+        alarms: Vec<Alarm>,
+        /// When they came.
+        now: Time,
     },
 }
 

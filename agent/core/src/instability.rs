@@ -608,7 +608,18 @@ impl Instability {
         });
         let (if_name, other_if_name) = (names.next().flatten(), names.next().flatten());
         let (peer_group, detail) = (None, None);
-        Finding { at, kind, object, cleared, episode, if_name, other_if_name, peer_group, detail }
+        Finding {
+            at,
+            kind,
+            object,
+            cleared,
+            episode,
+            if_name,
+            other_if_name,
+            peer_group,
+            detail,
+            essence: 0,
+        }
     }
 
     /// Puts new settings in force for traps received from `now` on (INST-15). An episode under
@@ -1055,20 +1066,10 @@ impl Instability {
             entry.episode = entry.episode.wrapping_add(1);
             self.unstable += 1;
         }
-        let silence = latest_trap(memory).unwrap_or(Duration::ZERO).saturating_add(record.age);
+        let silence = memory.latest_trap().unwrap_or(Duration::ZERO).saturating_add(record.age);
         self.objects.silent_since(slot, now - silence);
         Some(slot)
     }
-}
-
-/// How old the latest trap is that is remembered.
-fn latest_trap(memory: &Memory) -> Option<Duration> {
-    let counted = match &memory.phase {
-        Phase::Idle => None,
-        Phase::Counting { ages, .. } => ages.iter().min().copied(),
-        Phase::Unstable { last, .. } => Some(*last),
-    };
-    counted.into_iter().chain(memory.recent.iter().map(|seen| seen.age)).min()
 }
 
 /// The records of what an alarm is about: of a system, of an interface, or of both ends of a link.
@@ -1083,7 +1084,11 @@ fn keys_of(object: &Object) -> SmallVec<[RecordKey; 2]> {
         | Object::Peer(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
-        | Object::Agent => smallvec![],
+        | Object::Agent
+        | Object::Mate
+        | Object::MatePath(_)
+        | Object::Pair
+        | Object::Component(_) => smallvec![],
     }
 }
 
@@ -1160,5 +1165,16 @@ fn finding(
 ) -> Finding {
     let if_name = entry.if_name.as_deref().map(str::to_owned);
     let (object, other_if_name, peer_group, detail) = (entry.object(), None, None, None);
-    Finding { at, kind, object, cleared, episode, if_name, other_if_name, peer_group, detail }
+    Finding {
+        at,
+        kind,
+        object,
+        cleared,
+        episode,
+        if_name,
+        other_if_name,
+        peer_group,
+        detail,
+        essence: 0,
+    }
 }

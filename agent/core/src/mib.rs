@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     alarm::{ClearReason, Kind, Severity},
     ber_writer::oid_value,
+    pair::term::{Slot, Term},
 };
 
 /// The MIB module with its default root.
@@ -256,6 +257,7 @@ pub enum Field {
     OtherIfName,
     PeerGroup,
     MateName,
+    Term,
 }
 
 /// One object of the MIB.
@@ -284,7 +286,7 @@ pub const MAX_NAME: usize = 64;
 
 /// Every object, in the order in which a notification carries them. All are always there, as most
 /// NMSs address a varbind by its position.
-pub const FIELDS: [Object; 34] = [
+pub const FIELDS: [Object; 35] = [
     object(Field::Id, "evenkeelAlarmId", 1, "DisplayString (SIZE (16))"),
     object(Field::Kind, "evenkeelAlarmKind", 2, "EvenkeelKind"),
     object(Field::Severity, "evenkeelAlarmSeverity", 3, "EvenkeelSeverity"),
@@ -319,6 +321,7 @@ pub const FIELDS: [Object; 34] = [
     object(Field::OtherIfName, "evenkeelOtherIfName", 32, NAME),
     object(Field::PeerGroup, "evenkeelPeerGroup", 33, NAME),
     object(Field::MateName, "evenkeelMateName", 34, NAME),
+    object(Field::Term, "evenkeelTerm", 36, "Unsigned32"),
 ];
 
 /// The SYNTAX of what has at most [`MAX_NAME`] octets.
@@ -368,6 +371,11 @@ pub const fn kind_number(kind: Kind) -> u8 {
         Kind::PeerDown => 7,
         Kind::PeerRestarted => 8,
         Kind::MassSilence => 9,
+        Kind::MateSyncLost => 10,
+        Kind::MatePathLost => 11,
+        Kind::StandbyUnavailable => 12,
+        Kind::FailoverLimitReached => 13,
+        Kind::ComponentStalled => 14,
         Kind::NotificationTargetUnreachable => 15,
         Kind::Overload => 16,
     }
@@ -403,8 +411,18 @@ pub const fn state_number(cleared: bool) -> u8 {
     if cleared { 2 } else { 1 }
 }
 
-/// EvenkeelRole alone(1): this version knows no pair.
+/// EvenkeelRole alone(1).
 pub const ROLE_ALONE: u8 = 1;
+/// EvenkeelRole primary(2), the only role of a pair in which an agent sends notifications.
+pub const ROLE_PRIMARY: u8 = 2;
+
+/// A term as evenkeelTerm tells it: a higher number is a later term, also where the two agents have
+/// begun terms of one number.
+pub fn term_number(term: Option<Term>) -> u32 {
+    let Some(Term { number, by }) = term else { return 0 };
+    // The low 32 bits, as the MIB says.
+    (number.wrapping_mul(2) + u64::from(by == Slot::One)) as u32
+}
 
 #[cfg(test)]
 mod tests {
@@ -469,10 +487,12 @@ mod tests {
             (25, "evenkeelSequence"),
             (26, "evenkeelNotificationTarget"),
             (33, "evenkeelMateName"),
+            (34, "evenkeelTerm"),
         ] {
             assert_eq!(FIELDS[place].name, name);
         }
-        for (object, id) in FIELDS.iter().zip(1..) {
+        let ids = (1..).filter(|id| *id != FORWARDED_BY.1);
+        for (object, id) in FIELDS.iter().zip(ids) {
             assert_eq!(object.id, id, "{}", object.name);
         }
     }
@@ -542,7 +562,9 @@ mod tests {
         let states = [("raised", state_number(false)), ("cleared", state_number(true))];
         let states = states.map(|(name, number)| (name.to_owned(), number));
         assert_eq!(module.enumeration("EvenkeelState"), states);
-        assert_eq!(module.enumeration("EvenkeelRole")[0], ("alone".to_owned(), ROLE_ALONE));
+        let roles = module.enumeration("EvenkeelRole");
+        assert_eq!(roles[0], ("alone".to_owned(), ROLE_ALONE));
+        assert_eq!(roles[1], ("primary".to_owned(), ROLE_PRIMARY));
     }
 
     #[test]

@@ -43,6 +43,15 @@ pub enum Start {
     Warm,
 }
 
+/// The agent that sends a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// It is one of a pair; as it sends, it is the primary (PAIR-1).
+    pub of_pair: bool,
+}
+
 /// The agent's uptime as sysUpTime has it: hundredths of a second, from 0 again after 497 days.
 pub fn uptime_ticks(uptime: Duration) -> u32 {
     // The low 32 bits are what TimeTicks are defined as: modulo 2^32 (RFC 2578, 7.1.8).
@@ -53,13 +62,13 @@ pub fn uptime_ticks(uptime: Duration) -> u32 {
 /// snmpTrapOID.0 first (RFC 3416, 4.2.6).
 ///
 /// `uptime_ticks` is the agent's uptime in hundredths of a second, `seq` the number of the event
-/// in the journal. Texts and names are cut where the MIB's sizes or `most` octets end, at the end of
+/// in the journal, `sender` the agent that sends it. Texts and names are cut where the MIB's sizes or `most` octets end, at the end of
 /// a character.
 pub fn alarm_varbinds(
     root: &RootOid,
     uptime_ticks: u32,
     seq: u64,
-    agent_name: &str,
+    sender: Sender<'_>,
     event: &AlarmEvent,
     most: usize,
 ) -> Vec<u8> {
@@ -73,7 +82,7 @@ pub fn alarm_varbinds(
         let list = varbinds(uptime_ticks, &trap_oid, |varbinds| {
             for object in &mib::FIELDS {
                 varbind(varbinds, &root.child(&[mib::OBJECTS, object.id, 0]), |value| {
-                    field(value, object.field, seq, agent_name, event, sizes);
+                    field(value, object.field, seq, sender, event, sizes);
                 });
             }
         });
@@ -103,7 +112,8 @@ impl Sizes {
     fn shrink(&mut self, excess: usize, text: &str) -> bool {
         const TEXT: usize = 48;
         const OBJECT: usize = 48;
-        const NAME: usize = 16;
+        const NAME: usize = 10;
+        const LEAST: usize = 16;
         let length = clip(text, self.text).len();
         if length > TEXT {
             self.text = length.saturating_sub(excess).max(TEXT);
@@ -112,10 +122,10 @@ impl Sizes {
         } else if self.name > NAME {
             // More than one name gives way, how many is not asked.
             self.name = self.name.saturating_sub(excess.min(8)).max(NAME);
-        } else if length > NAME {
-            self.text = length.saturating_sub(excess).max(NAME);
-        } else if self.object > NAME {
-            self.object = self.object.saturating_sub(excess).max(NAME);
+        } else if length > LEAST {
+            self.text = length.saturating_sub(excess).max(LEAST);
+        } else if self.object > LEAST {
+            self.object = self.object.saturating_sub(excess).max(LEAST);
         } else {
             return false;
         }
@@ -160,7 +170,7 @@ fn field(
     value: &mut Writer,
     field: Field,
     seq: u64,
-    agent_name: &str,
+    sender: Sender<'_>,
     event: &AlarmEvent,
     sizes: Sizes,
 ) {
@@ -175,22 +185,28 @@ fn field(
         }),
         Field::State => enumerated(mib::state_number(event.cleared.is_some())),
         Field::ClearReason => enumerated(mib::clear_reason_number(event.cleared)),
-        Field::AddressType => enumerated(address_type(remote(&alarm.object))),
+        Field::AddressType => enumerated(address_type(remote(alarm))),
         Field::SubnetType => enumerated(address_type(subnet(alarm).map(|net| net.network()))),
-        Field::AgentRole => enumerated(mib::ROLE_ALONE),
+        Field::AgentRole => {
+            enumerated(if sender.of_pair { mib::ROLE_PRIMARY } else { mib::ROLE_ALONE });
+        }
 
         Field::Id => value.octets(alarm.id.to_string().as_bytes()),
         Field::Text => text(value, &alarm.text, sizes.text),
-        Field::Object => text(value, &alarm.object.to_string(), sizes.object),
+        Field::Object => text(value, &alarm.about(), sizes.object),
         Field::IfName => text(value, alarm.if_name.as_deref().unwrap_or(""), sizes.name),
         Field::LocalInterface => text(value, local_interface(alarm), sizes.name),
-        Field::AgentName => text(value, agent_name, sizes.name),
+        // What is local to the mate's host, the mate has found.
+        Field::AgentName => {
+            text(value, alarm.agent.as_deref().unwrap_or(sender.name), sizes.name);
+        }
         Field::NotificationTarget => text(value, notification_target(alarm), sizes.name),
         Field::OtherIfName => {
             text(value, alarm.other_if_name.as_deref().unwrap_or(""), sizes.name);
         }
-        // Of kinds that this version does not raise.
-        Field::MateName => text(value, "", sizes.name),
+        Field::MateName => {
+            text(value, alarm.mate.as_ref().map_or("", |mate| &mate.name), sizes.name);
+        }
         Field::PeerGroup => text(value, alarm.peer_group.as_deref().unwrap_or(""), sizes.name),
         Field::Component => text(value, component(&alarm.object), sizes.name),
         Field::OtherAddressType => enumerated(address_type(other_end(alarm).map(address_of))),
@@ -200,7 +216,7 @@ fn field(
         Field::RaisedAt => value.octets(&date_and_time(alarm.raised_at)),
         Field::EventAt => value.octets(&date_and_time(event.wall)),
 
-        Field::Address => address(value, remote(&alarm.object)),
+        Field::Address => address(value, remote(alarm)),
         Field::Subnet => address(value, subnet(alarm).map(|net| net.network())),
         Field::SubnetPrefixLength => {
             let length = subnet(alarm).map_or(0, |net| net.prefix_len());
@@ -224,11 +240,12 @@ fn field(
         }
         // The low 32 bits, as the MIB says.
         Field::Sequence => value.unsigned(tag::GAUGE32, seq as u32),
+        Field::Term => value.unsigned(tag::GAUGE32, mib::term_number(event.term)),
     }
 }
 
-fn remote(object: &Object) -> Option<IpAddr> {
-    match object {
+fn remote(alarm: &Alarm) -> Option<IpAddr> {
+    match &alarm.object {
         Object::System(system) => Some(system.0),
         Object::Peer(address) => Some(*address),
         Object::Interface { .. }
@@ -238,7 +255,14 @@ fn remote(object: &Object) -> Option<IpAddr> {
         | Object::Subnet(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
-        | Object::Agent => interface(object).map(address_of),
+        | Object::Agent
+        | Object::Mate
+        | Object::MatePath(_)
+        | Object::Pair
+        | Object::Component(_) => {
+            let mate = alarm.mate.as_ref().filter(|_| alarm.object != Object::Pair);
+            interface(&alarm.object).map(address_of).or(mate.map(|mate| mate.address))
+        }
     }
 }
 
@@ -256,7 +280,11 @@ fn interface(object: &Object) -> Option<Interface> {
         | Object::Peer(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
-        | Object::Agent => None,
+        | Object::Agent
+        | Object::Mate
+        | Object::MatePath(_)
+        | Object::Pair
+        | Object::Component(_) => None,
     }
 }
 
@@ -272,7 +300,11 @@ fn other_end(alarm: &Alarm) -> Option<Interface> {
         | Object::Peer(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
-        | Object::Agent => None,
+        | Object::Agent
+        | Object::Mate
+        | Object::MatePath(_)
+        | Object::Pair
+        | Object::Component(_) => None,
     }
 }
 
@@ -296,7 +328,11 @@ fn subnet(alarm: &Alarm) -> Option<&IpNet> {
         | Object::Peer(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
-        | Object::Agent => None,
+        | Object::Agent
+        | Object::Mate
+        | Object::MatePath(_)
+        | Object::Pair
+        | Object::Component(_) => None,
     }
 }
 
@@ -304,6 +340,7 @@ fn subnet(alarm: &Alarm) -> Option<&IpNet> {
 fn component(object: &Object) -> &str {
     match object {
         Object::PeerMonitor => "peer monitor",
+        Object::Component(part) => part,
         Object::System(_)
         | Object::Interface { .. }
         | Object::Link(_)
@@ -312,13 +349,18 @@ fn component(object: &Object) -> &str {
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::NotificationTarget(_)
-        | Object::Agent => "",
+        | Object::Agent
+        | Object::Mate
+        | Object::MatePath(_)
+        | Object::Pair => "",
     }
 }
 
 fn local_interface(alarm: &Alarm) -> &str {
     match &alarm.object {
-        Object::LocalInterface { interface, .. } | Object::OwnInterface(interface) => interface,
+        Object::LocalInterface { interface, .. }
+        | Object::OwnInterface(interface)
+        | Object::MatePath(interface) => interface,
         Object::System(_)
         | Object::Interface { .. }
         | Object::Link(_)
@@ -326,7 +368,10 @@ fn local_interface(alarm: &Alarm) -> &str {
         | Object::Peer(_)
         | Object::PeerMonitor
         | Object::NotificationTarget(_)
-        | Object::Agent => "",
+        | Object::Agent
+        | Object::Mate
+        | Object::Pair
+        | Object::Component(_) => "",
     }
 }
 
@@ -341,7 +386,11 @@ fn notification_target(alarm: &Alarm) -> &str {
         | Object::Subnet(_)
         | Object::Peer(_)
         | Object::PeerMonitor
-        | Object::Agent => "",
+        | Object::Agent
+        | Object::Mate
+        | Object::MatePath(_)
+        | Object::Pair
+        | Object::Component(_) => "",
     }
 }
 
@@ -430,10 +479,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        alarm::{AlarmId, ClearReason, Episode, Kind, Link, System},
+        alarm::{AlarmId, ClearReason, Episode, Kind, Link, Mate, System},
         message,
+        pair::term::{Slot, Term},
         time::Time,
     };
+
+    const fn alone(name: &str) -> Sender<'_> {
+        Sender { name, of_pair: false }
+    }
 
     /// The SNMPv2c datagram that tells of one raise or clear, of at most [`MAX_DATAGRAM`] octets as long
     /// as the community has at most [`MAX_COMMUNITY`].
@@ -450,7 +504,7 @@ mod tests {
         message(
             community,
             request_id,
-            &alarm_varbinds(root, uptime_ticks, seq, agent_name, event, most),
+            &alarm_varbinds(root, uptime_ticks, seq, alone(agent_name), event, most),
         )
     }
 
@@ -485,7 +539,10 @@ mod tests {
                 if_name: None,
                 other_if_name: None,
                 peer_group: None,
+                agent: None,
+                mate: None,
             },
+            term: None,
         }
     }
 
@@ -591,7 +648,7 @@ mod tests {
         let root = "1.3.6.1.4.1.8072.9999.9999.1904";
         assert_eq!(varbinds[0], ("1.3.6.1.2.1.1.3.0".to_owned(), "4000000000".to_owned()));
         assert_eq!(varbinds[1], ("1.3.6.1.6.3.1.1.4.1.0".to_owned(), format!("{root}.0.1")));
-        assert_eq!(varbinds.len(), 36);
+        assert_eq!(varbinds.len(), 37);
         for ((name, _), object) in varbinds[2..].iter().zip(mib::FIELDS) {
             assert_eq!(*name, format!("{root}.1.{}.0", object.id));
         }
@@ -632,6 +689,7 @@ mod tests {
                 ("OtherIfName", ""),
                 ("PeerGroup", ""),
                 ("MateName", ""),
+                ("Term", "0"),
             ]
             .map(|(name, value)| (name, value.to_owned()))
         );
@@ -777,6 +835,84 @@ mod tests {
     }
 
     #[test]
+    fn trap_12_pair_2_what_a_pair_tells_names_both_agents_and_the_term() {
+        let mate = Some(Mate { name: "agent-b".to_owned(), address: [192, 0, 2, 2].into() });
+        let part = Object::Component("trap intake".to_owned());
+        // AlarmKind, AlarmSeverity, AlarmObject, Address, LocalInterface, AgentName, AgentRole,
+        // Component, MateName, Term
+        for (object, kind, mate, expected) in [
+            (
+                Object::Mate,
+                Kind::MateSyncLost,
+                mate.clone(),
+                ["10", "3", "the mate of c", "c0000202", "", "c", "2", "", "agent-b", "11"],
+            ),
+            (
+                Object::MatePath("eth1".to_owned()),
+                Kind::MatePathLost,
+                mate.clone(),
+                [
+                    "11",
+                    "3",
+                    "the mate of c by eth1",
+                    "c0000202",
+                    "eth1",
+                    "c",
+                    "2",
+                    "",
+                    "agent-b",
+                    "11",
+                ],
+            ),
+            (
+                Object::Pair,
+                Kind::StandbyUnavailable,
+                mate.clone(),
+                ["12", "4", "the pair of c", "", "", "c", "2", "", "agent-b", "11"],
+            ),
+            (
+                Object::Pair,
+                Kind::FailoverLimitReached,
+                mate,
+                ["13", "3", "the pair of c", "", "", "c", "2", "", "agent-b", "11"],
+            ),
+            (
+                part,
+                Kind::ComponentStalled,
+                None,
+                ["14", "3", "trap intake of c", "", "", "c", "2", "trap intake", "", "11"],
+            ),
+        ] {
+            let mut event = raised(object, kind, "text");
+            event.alarm.agent = Some("c".to_owned());
+            event.alarm.mate = mate;
+            event.term = Some(Term { number: 5, by: Slot::One });
+            let sender = Sender { name: "agent-a", of_pair: true };
+            let list = alarm_varbinds(&RootOid::default(), 1, 7, sender, &event, 9999);
+            let bytes = message(b"c", 1, &list);
+            let varbinds = varbinds(&parsed(&bytes));
+            let told = [
+                "AlarmKind",
+                "AlarmSeverity",
+                "AlarmObject",
+                "Address",
+                "LocalInterface",
+                "AgentName",
+                "AgentRole",
+                "Component",
+                "MateName",
+                "Term",
+            ]
+            .map(|name| {
+                let same = |object: &mib::Object| object.name["evenkeel".len()..] == *name;
+                let place = mib::FIELDS.iter().position(same).unwrap();
+                varbinds[2 + place].1.as_str()
+            });
+            assert_eq!(told, expected, "{kind}");
+        }
+    }
+
+    #[test]
     fn dates() {
         for (millis, octets) in [
             (0, [0x07, 0xb2, 1, 1, 0, 0, 0, 0]),
@@ -825,6 +961,10 @@ mod tests {
         event.alarm.if_name = Some(long.clone());
         event.alarm.other_if_name = Some(long.clone());
         event.alarm.peer_group = Some(long.clone());
+        event.alarm.agent = Some(long.clone());
+        let of_pair = matches!(event.alarm.object, Object::Mate | Object::MatePath(_));
+        event.alarm.mate = of_pair.then(|| Mate { name: long.clone(), address: [255; 16].into() });
+        event.term = Some(Term { number: u64::MAX, by: Slot::One });
         event.alarm.episode = Some(Episode {
             traps: u64::MAX,
             window: Duration::MAX,
@@ -834,7 +974,7 @@ mod tests {
             suppressed: u64::MAX,
         });
         event.cleared = Some(ClearReason::Ended);
-        alarm_varbinds(&root, u32::MAX, u64::MAX, &long, &event, most)
+        alarm_varbinds(&root, u32::MAX, u64::MAX, alone(&long), &event, most)
     }
 
     #[test]
@@ -853,6 +993,9 @@ mod tests {
             Object::PeerMonitor,
             Object::NotificationTarget(long),
             Object::Agent,
+            Object::Mate,
+            Object::MatePath("ä".repeat(500)),
+            Object::Component("ä".repeat(500)),
         ] {
             for most in [LEAST_ROOM, MAX_DATAGRAM - AROUND_V2C - MAX_COMMUNITY] {
                 let list = longest(object.clone(), "ä".repeat(500), most);
@@ -872,8 +1015,8 @@ mod tests {
     fn an_ordinary_notification_is_not_cut_even_with_the_largest_header() {
         let mut event = unstable_interface();
         event.alarm.text = "x".repeat(120);
-        let list = alarm_varbinds(&RootOid::default(), 1, 7, "agent-a", &event, LEAST_ROOM);
-        assert_eq!(list, alarm_varbinds(&RootOid::default(), 1, 7, "agent-a", &event, 9999));
+        let list = alarm_varbinds(&RootOid::default(), 1, 7, alone("agent-a"), &event, LEAST_ROOM);
+        assert_eq!(list, alarm_varbinds(&RootOid::default(), 1, 7, alone("agent-a"), &event, 9999));
     }
 
     proptest! {

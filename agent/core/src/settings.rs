@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    alarm::{Interface, Link},
+    alarm::{Interface, Link, Mate},
     usm::{KnownEngine, User},
 };
 
@@ -24,6 +24,10 @@ pub struct Settings {
     pub subnets: Subnets,
     /// Which traps go on to which notification targets (TRAP-8).
     pub forwarding: Forwarding,
+    /// The name of this agent.
+    pub agent: String,
+    /// The other agent, of a pair.
+    pub mate: Option<Mate>,
 }
 
 /// Who may send traps (TRAP-3) and who may speak for others (TRAP-2).

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    alarm::{Alarm, Interface, Object, System},
+    alarm::{Alarm, AlarmId, Interface, Object, System},
     settings::Interfaces,
     standby::Place,
     usm::EngineRecord,
@@ -28,6 +28,20 @@ pub struct State {
     /// Subnets that have a standby interface, and where their addresses are.
     #[serde(default)]
     pub standbys: Vec<StandbyRecord>,
+    /// The identities that alarms were given last, the oldest first.
+    #[serde(default)]
+    pub identities: Vec<AlarmId>,
+}
+
+impl State {
+    /// Leaves what is local to the host of one agent of a pair, and the identities.
+    pub fn keep_local(&mut self, agent: &str) {
+        self.records.clear();
+        self.engines.clear();
+        self.alarms.retain(|alarm| {
+            alarm.object.is_local() && alarm.agent.as_deref().is_none_or(|other| other == agent)
+        });
+    }
 }
 
 /// Where the addresses of a subnet are that has a standby interface (SUBN-8). It is on the disk before
@@ -106,6 +120,18 @@ pub struct Memory {
     /// is active (INST-14).
     #[serde(default)]
     pub link_share: Option<LinkShare>,
+}
+
+impl Memory {
+    /// How old the latest trap is that is remembered.
+    pub fn latest_trap(&self) -> Option<Duration> {
+        let counted = match &self.phase {
+            Phase::Idle => None,
+            Phase::Counting { ages, .. } => ages.iter().min().copied(),
+            Phase::Unstable { last, .. } => Some(*last),
+        };
+        counted.into_iter().chain(self.recent.iter().map(|seen| seen.age)).min()
+    }
 }
 
 /// What episodes that are over add to the numbers of an alarm.

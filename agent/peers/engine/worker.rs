@@ -23,6 +23,7 @@ use evenkeel_core::{
         Answer, Discard, Monitor, PeerView, Request,
         settings::{Heartbeat, Settings},
     },
+    supervision::Part,
     time::Time,
 };
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
@@ -36,7 +37,11 @@ use super::{
     sockets::{EchoSocket, Key, TRUESIZE, room_needed},
     stats::{EngineStats, Errors, Lateness},
 };
-use crate::{clock::Clock, ear::Call};
+use crate::{
+    clock::Clock,
+    ear::Call,
+    supervisor::pulse::{Pulse, SIGN},
+};
 
 /// How long answers may lie in the kernel while more are coming. Reading every few milliseconds
 /// instead of waking for each halves the CPU at 10,000 a second.
@@ -164,7 +169,9 @@ impl Worker {
 
     /// Works until it is stopped.
     pub(super) fn run(mut self) {
+        let pulse = Pulse::of_thread(Part::PeerPoller);
         loop {
+            pulse.beat();
             // In this order: what rings after this wakes the next sleep.
             self.call.was_rung();
             if self.call.stop.load(Ordering::Acquire) {
@@ -393,15 +400,16 @@ impl Worker {
         let _ = self.findings.send(findings);
     }
 
-    /// Sleeps until something is due, or others want something. If something `came` or was sent,
+    /// Sleeps until something is due, a sign of life for one, or others want something. If something `came` or was sent,
     /// answers are likely to come: they are left to gather for a moment. Else the first to come
     /// ends the sleep.
     fn sleep(&mut self, came: bool) {
         let now = Clock::now();
-        let mut left = self.monitor.next_deadline().map(|deadline| deadline.since(now));
+        let due = self.monitor.next_deadline().map(|deadline| deadline.since(now));
+        let mut left = due.map_or(SIGN, |due| due.min(SIGN));
         let gather = came && self.linger > Duration::ZERO;
         if gather {
-            left = Some(left.map_or(self.linger, |left| left.min(self.linger)));
+            left = left.min(self.linger);
         }
         self.wake_ups += 1;
         let polled = if gather { &mut self.polled[..1] } else { &mut self.polled[..] };
@@ -459,19 +467,19 @@ fn hand_in(monitor: &mut Monitor, said: Result<Answer, Discard>) {
 }
 
 /// Waits until one of these has something, or for so long.
-fn wait(polled: &mut [libc::pollfd], at_most: Option<Duration>) {
-    let at_most = at_most.map(|at_most| libc::timespec {
+fn wait(polled: &mut [libc::pollfd], at_most: Duration) {
+    let at_most = libc::timespec {
         tv_sec: libc::time_t::try_from(at_most.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: at_most.subsec_nanos().into(),
-    });
+    };
     // An interruption, or a lack of memory, only leads to a round that finds nothing.
-    // SAFETY: the pointers are to as many pollfds as the length says, and to a timespec or null;
-    // all live until the call returns.
+    // SAFETY: the pointers are to as many pollfds as the length says, and to a timespec; all live until
+    // the call returns.
     unsafe {
         libc::ppoll(
             polled.as_mut_ptr(),
             polled.len() as libc::nfds_t,
-            at_most.as_ref().map_or(ptr::null(), ptr::from_ref),
+            &raw const at_most,
             ptr::null(),
         )
     };

@@ -9,11 +9,13 @@ use crate::{
     access::Refused,
     ber::{self, Reader, tag},
     forwarding::{self, Decision},
+    identities,
     input::{Answer, Datagram, Taken},
     instability::{Judged, Outcome},
     message,
     objects::bits,
     repeats::{Before, Print},
+    time::Time,
     trap::{Form, Malformed, Trap},
     usm::{Opened, Refusal, ReplyTo},
 };
@@ -113,7 +115,9 @@ impl Agent {
             self.counters.outcomes[Outcome::Repeat as usize] += 1;
             return self.answer(datagram, reply_by, Some(before.number));
         }
+        let before = self.found.len();
         let judged = self.instability.trap(trap, system, datagram.received, &mut self.found);
+        self.note_essence(before, trap, datagram.received);
         self.counters.outcomes[judged.outcome as usize] += 1;
         if judged.outcome == Outcome::NoIfIndex {
             self.reject(datagram, judged.outcome.name());
@@ -202,7 +206,9 @@ impl Agent {
             let print = self.print(&trap, taken.source);
             self.repeats.note(print, Before { received, number });
         }
+        let before = self.found.len();
         let replayed = self.instability.replay(&trap, system.0, number, received, &mut self.found);
+        self.note_essence(before, &trap, received);
         let Some(judged) = replayed else { return };
         let standing = self.instability.standing(&trap, system.0, judged, received);
         let held_back = judged.outcome != Outcome::Copy
@@ -212,6 +218,18 @@ impl Agent {
                 self.instability.suppressed(slot);
             }
             self.instability.spooled(slot, number);
+        }
+    }
+
+    /// Notes in what has been found since what began it, so that two agents that were sent the same trap
+    /// call the alarm alike (PAIR-18). What was over before the trap came did not begin with it.
+    fn note_essence(&mut self, before: usize, trap: &Trap<'_>, received: Time) {
+        for finding in &mut self.found[before..] {
+            if finding.at == received && finding.cleared.is_none() {
+                // Not the request-id, which a sender may choose anew for each agent.
+                let Trap { event, uptime, .. } = trap;
+                finding.essence = identities::hash(&format!("{event:?} {uptime:?}"));
+            }
         }
     }
 

@@ -60,6 +60,11 @@ impl Takeovers {
         Some(within[surplus] + limit.period())
     }
 
+    /// How many there were within the period of the limit.
+    pub fn within(&self, limit: Limit, now: Time) -> usize {
+        self.by_term.values().filter(|at| now.since(**at) < limit.period()).count()
+    }
+
     /// Makes all of them older, by a time in which this agent did not run.
     pub fn aged(said: &[TakeoverSaid], away: Duration) -> Vec<TakeoverSaid> {
         let older = |said: &TakeoverSaid| TakeoverSaid { age: said.age + away, ..*said };

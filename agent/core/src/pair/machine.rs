@@ -379,6 +379,12 @@ impl Pair {
         self.takeovers.suppressed_until(self.settings.limit, now)
     }
 
+    /// How many automatic takeovers of the pair there were within the limit's period; nothing without a
+    /// limit.
+    pub fn takeovers_within(&self, now: Time) -> Option<usize> {
+        self.settings.limit.map(|limit| self.takeovers.within(limit, now))
+    }
+
     /// What was counted since this was called last.
     pub fn take_counters(&mut self) -> Counters {
         std::mem::take(&mut self.counters)

@@ -109,6 +109,9 @@ impl Running {
             match self.next().await {
                 Event::Up { mate, link } => return (mate, link),
                 Event::Down(Wrong::Connect) => {}
+                // On a machine that has other things to do a handshake may run out of time at either
+                // end; it is tried again.
+                Event::Refused(Refusal::Handshake | Refusal::HandshakeTimeout) => {}
                 other => panic!("{other:?}"),
             }
         }

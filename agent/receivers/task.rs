@@ -2,6 +2,7 @@
 //! long as it takes.
 
 use std::{
+    io,
     sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -114,6 +115,8 @@ struct Courier {
     receiver: Receiver,
     agent_name: String,
     syslog: Option<syslog::Sender>,
+    /// Made when it is first needed, and anew after a failure: the certificates may have been renewed.
+    client: Option<Client>,
 }
 
 impl Courier {
@@ -124,17 +127,13 @@ impl Courier {
             }
             Form::Webhook { .. } | Form::Alertmanager { .. } => None,
         };
-        Courier { receiver, agent_name, syslog }
+        Courier { receiver, agent_name, syslog, client: None }
     }
 
     fn deliver(&mut self, rows: &[(u64, AlarmEvent)]) -> Delivery {
         let agent = &self.agent_name;
         match &self.receiver.form {
             Form::Webhook { endpoint, secret } => {
-                let client = match Client::new(endpoint, "", self.receiver.timeout) {
-                    Ok(client) => client,
-                    Err(error) => return Delivery::Failed(error.to_string()),
-                };
                 let body = webhook::body(agent, rows);
                 let mut headers = vec![(webhook::DELIVERY, webhook::delivery(agent, rows))];
                 if let Some(secret) = secret {
@@ -142,7 +141,8 @@ impl Courier {
                     let signature = webhook::signature(&secret.0, now.as_secs(), &body);
                     headers.push((webhook::SIGNATURE, signature));
                 }
-                client.post(&headers, &body)
+                let make = || Client::new(endpoint, "", self.receiver.timeout);
+                post(&mut self.client, make, &headers, &body)
             }
             Form::Syslog { facility, .. } => {
                 let messages: Vec<String> = rows
@@ -177,15 +177,30 @@ impl Courier {
         Delivery::Done
     }
 
-    fn post_alerts(&self, alerts: &[Alert]) -> Delivery {
+    fn post_alerts(&mut self, alerts: &[Alert]) -> Delivery {
         let Form::Alertmanager { endpoint } = &self.receiver.form else { return Delivery::Done };
-        let client = match Client::new(endpoint, alertmanager::PATH, self.receiver.timeout) {
-            Ok(client) => client,
-            Err(error) => return Delivery::Failed(error.to_string()),
-        };
+        let make = || Client::new(endpoint, alertmanager::PATH, self.receiver.timeout);
         match serde_json::to_vec(alerts) {
-            Ok(body) => client.post(&[], &body),
+            Ok(body) => post(&mut self.client, make, &[], &body),
             Err(error) => Delivery::Refused(error.to_string()),
         }
     }
+}
+
+/// Posts by a client that is kept for as long as it serves, with its connection and its certificates.
+fn post(
+    kept: &mut Option<Client>,
+    make: impl FnOnce() -> io::Result<Client>,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> Delivery {
+    let client = match kept.take().map_or_else(make, Ok) {
+        Ok(client) => client,
+        Err(error) => return Delivery::Failed(error.to_string()),
+    };
+    let how = client.post(headers, body);
+    if !matches!(how, Delivery::Failed(_)) {
+        *kept = Some(client);
+    }
+    how
 }

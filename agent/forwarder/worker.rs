@@ -83,7 +83,7 @@ impl Worker {
             });
             match order {
                 Ok(Order::Batch(batch, size)) => {
-                    if self.may_speak() {
+                    if self.may_speak(&pulse) {
                         self.forward(&batch, Clock::now());
                     } else {
                         self.drop_batch(&batch);
@@ -105,8 +105,10 @@ impl Worker {
 
     /// Waits while this agent is primary without a licence (PAIR-17): what comes meanwhile waits in the
     /// bounded queue. False once it is primary no longer; its mate forwards what it hears itself.
-    fn may_speak(&self) -> bool {
+    fn may_speak(&self, pulse: &Pulse) -> bool {
         loop {
+            // To wait for a licence is no stall (PAIR-9).
+            pulse.beat();
             if self.gate.may_speak(Clock::now()) {
                 return true;
             }

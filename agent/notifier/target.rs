@@ -63,9 +63,7 @@ impl Task {
     /// Does one thing. Nothing once the store has ended, and so does the agent.
     async fn step(&mut self) -> Option<()> {
         // PAIR-17: what may not be said now waits, whatever is due.
-        if !self.around.gate.may_speak(Clock::now()) {
-            self.around.gate.opened(Clock::now).await;
-        }
+        self.around.gate.opened(Clock::now).await;
         // Before the machine is asked, so that what comes meanwhile wakes us again.
         let committed = *self.around.committed.borrow_and_update();
         let spooled = *self.around.spooled.borrow_and_update();

@@ -49,6 +49,7 @@ use crate::{
     onward::Onward,
     pinger::Pinger,
     recording::Recorder,
+    replica::Wait,
     roles::Roles,
     snapshot::{Around, Detail, Snapshot},
     spool::Spool,
@@ -96,6 +97,8 @@ pub struct Reload {
     pub traps: Option<TrapEar>,
     /// The notification targets that the forwarder serves, by their places in the settings.
     pub forwards: Vec<Option<forwarder::ForwardTarget>>,
+    /// Of a pair: what waits for the mate.
+    pub wait: Option<Wait>,
 }
 
 /// A running ear for traps, with the channel of its batches.
@@ -549,7 +552,10 @@ impl Driver {
     }
 
     async fn reload(&mut self, reload: Reload) -> Result<(), forwarder::StartError> {
-        let Reload { settings, traps, forwards } = reload;
+        let Reload { settings, traps, forwards, wait } = reload;
+        if let (Some(roles), Some(wait)) = (&self.roles, wait) {
+            roles.replica.set_wait(wait);
+        }
         self.drain().await;
         self.onward.set_targets(&settings.forwarding, forwards)?;
         if let Some(traps) = traps

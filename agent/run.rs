@@ -506,7 +506,8 @@ impl Running {
         let settings = addressees::settings(&new, &self.engine);
         self.hub.peer_monitor().reload(new.peers.clone()).await?;
         let (answer, done) = oneshot::channel();
-        let reload = Box::new(Reload { settings, traps, forwards });
+        let wait = pair_configured(&new).map(|(_, wait)| wait);
+        let reload = Box::new(Reload { settings, traps, forwards, wait });
         self.hub.ask(Request::Reload(reload, answer)).await?;
         done.await??;
         self.hub.notifier().set_targets(addressees::notified(&new));

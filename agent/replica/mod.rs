@@ -241,7 +241,6 @@ enum Order {
     Local(AlarmEvent),
     LocalAll(Vec<Alarm>),
     Peers(Vec<u8>),
-    #[cfg(test)]
     Wait(Wait),
     Lead(Option<Term>, oneshot::Sender<Result<Led, ReplicaError>>),
     Follow(oneshot::Sender<()>),
@@ -293,7 +292,6 @@ impl ReplicaHandle {
     }
 
     /// What waits for the mate from now on.
-    #[cfg(test)]
     pub fn set_wait(&self, wait: Wait) {
         self.order(Order::Wait(wait));
     }

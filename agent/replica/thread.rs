@@ -276,7 +276,6 @@ impl Thread {
                 }
                 self.peers = Some(state);
             }
-            #[cfg(test)]
             Order::Wait(wait) => {
                 self.wait = wait;
                 self.set_gate();

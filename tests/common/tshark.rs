@@ -104,8 +104,13 @@ impl Frame {
         let (source, port, protocols) = (next(), next(), next());
         let version = next() + &next();
         let (pdu, names, experts) = (next(), next(), next() + &next());
-        // The experts also say what is well.
-        let complaints = experts.replace("SNMP Authentication OK", "").replace(',', "");
+        // The experts also say what is well, and take some of the ports that the kernel may choose for
+        // a traceroute's.
+        let harmless = ["SNMP Authentication OK", "Possible traceroute:"];
+        let complaints = experts
+            .split(',')
+            .filter(|said| !harmless.iter().any(|harmless| said.trim().starts_with(harmless)))
+            .collect();
         Frame {
             source,
             port: port.parse().unwrap_or(0),

@@ -35,7 +35,8 @@ pub struct Candidate {
 /// | unknown | | the one with the higher priority |
 ///
 /// Where both know of a last term of one number, but not of the same, each has stepped back for the
-/// other, and the last primary is the one with the higher priority.
+/// other, and both were the last primary. It is the one that is able if only one is, as the other may
+/// not hear it; else the one with the higher priority.
 pub fn elect(one: Candidate, other: Candidate) -> Option<Slot> {
     match (one.fit, other.fit) {
         (false, false) => return None,
@@ -46,13 +47,23 @@ pub fn elect(one: Candidate, other: Candidate) -> Option<Slot> {
     let by_priority = preferred((one.priority, one.slot), (other.priority, other.slot));
     let last = match (one.known, other.known) {
         (None, None) => return Some(by_priority),
-        // Each has stepped back for the other.
-        (Some(a), Some(b)) if a.number == b.number && a.by != b.by => by_priority,
+        (known, told) if stepped_back_for_each_other(known, told) => {
+            return Some(match (one.able, other.able) {
+                (true, false) => one.slot,
+                (false, true) => other.slot,
+                (true, true) | (false, false) => by_priority,
+            });
+        }
         (known, told) => higher(known, told).map_or(by_priority, |term| term.by),
     };
     let (last, standby) = if last == one.slot { (one, other) } else { (other, one) };
     let takes_over = last.undecided && !standby.undecided && standby.able;
     Some(if takes_over { standby.slot } else { last.slot })
+}
+
+/// Whether two agents that know of these terms were both primary in the last one.
+pub fn stepped_back_for_each_other(one: Option<Term>, other: Option<Term>) -> bool {
+    matches!((one, other), (Some(a), Some(b)) if a.number == b.number && a.by != b.by)
 }
 
 #[cfg(test)]
@@ -83,6 +94,8 @@ mod tests {
         let unable = Candidate { able: false, ..standby };
         let unfit = |candidate| Candidate { fit: false, ..candidate };
         let new = |candidate| Candidate { known: None, ..candidate };
+        let mine = Some(Term { number: 5, by: Slot::Zero });
+        let too = |candidate| Candidate { known: mine, ..candidate };
         let (zero, one) = (Some(Slot::Zero), Some(Slot::One));
         for (last, other, right) in [
             (unfit(last), started, zero),
@@ -95,16 +108,11 @@ mod tests {
             (last, started, one),
             (new(last), started, zero),
             (Candidate { priority: 1, ..new(last) }, started, one),
-            (
-                stepped_back,
-                Candidate { known: Some(Term { number: 5, by: Slot::Zero }), ..standby },
-                zero,
-            ),
-            (
-                Candidate { priority: 1, ..stepped_back },
-                Candidate { known: Some(Term { number: 5, by: Slot::Zero }), ..standby },
-                one,
-            ),
+            (Candidate { able: true, ..stepped_back }, too(standby), zero),
+            (Candidate { able: true, priority: 1, ..stepped_back }, too(standby), one),
+            (Candidate { priority: 1, ..stepped_back }, too(unable), one),
+            (Candidate { priority: 1, ..stepped_back }, too(standby), zero),
+            (Candidate { able: true, ..stepped_back }, too(unable), one),
         ] {
             assert_eq!(elect(last, other), right, "{last:?} {other:?}");
             assert_eq!(elect(other, last), right, "{other:?} {last:?}");

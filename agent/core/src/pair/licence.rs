@@ -122,6 +122,11 @@ impl Licence {
         self.since + timing.alone()
     }
 
+    /// Counts anew, from `now`, how long it is not renewed. The licence itself ends when it ends.
+    pub const fn count_from(&mut self, now: Time) {
+        self.since = now;
+    }
+
     /// Counts a time in which this agent stood still, up to `now`, not against the mate. The licence
     /// itself ends when it ends.
     pub fn excuse(&mut self, still: Duration, now: Time) {

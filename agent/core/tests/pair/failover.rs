@@ -232,6 +232,28 @@ fn pair_17_a_standby_that_stood_still_does_not_hold_it_against_its_mate() {
 }
 
 #[test]
+fn pair_17_who_wakes_and_hears_another_primary_does_not_go_on_alone_before_that_one_steps_back() {
+    // At any phase of the heartbeats of both.
+    for (phase, delay) in (0..1000).step_by(20).flat_map(|phase| [(phase, 1), (phase, 400)]) {
+        let mut world = World::new(&shipped(), 1);
+        world.links.iter_mut().flatten().for_each(|link| link.delay = ms(delay));
+        world.start(0);
+        world.until_speaks(0);
+        world.stall(0, s(12));
+        // Almost as long as it takes until it is alone again, and it stands still once more.
+        world.run(s(12) + ms(3_300 + phase));
+        world.stall(0, s(10));
+        world.run(ms(phase % 300));
+        world.start(1);
+        world.until_speaks(1);
+        world.run(s(10));
+        assert!(world.speaks(0), "{phase}: {}", world.timeline());
+        assert_eq!(world.roles(), [Some(Role::Primary), Some(Role::Standby)], "{phase} {delay}");
+        assert_eq!(world.both_spoke, ms(0), "{phase} {delay}: {}", world.timeline());
+    }
+}
+
+#[test]
 fn pair_5_the_former_primary_comes_back_as_standby_unless_failback_is_automatic() {
     let automatic = Settings { failback: Failback::Automatic { after: s(60) }, ..shipped() };
     for (settings, back) in [(shipped(), false), (automatic, true)] {

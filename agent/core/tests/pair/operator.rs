@@ -1,7 +1,12 @@
 //! What an operator orders (PAIR-7), and the limit that only an operator overrides (PAIR-6).
 
 use evenkeel_core::{
-    pair::{Input, Order, Role, settings::Limit},
+    pair::{
+        Input, Kept, Order, Role,
+        message::TakeoverSaid,
+        settings::{Limit, Settings},
+        term::{Slot, Term},
+    },
     time::Time,
 };
 
@@ -146,6 +151,27 @@ fn pair_6_the_fourth_takeover_in_an_hour_is_suppressed_until_the_window_ends() {
     world.run(ms(100));
     assert!(world.speaks(0), "the first has left the window");
     assert!(world.has(&format!("0 clear {limit}")));
+}
+
+#[test]
+fn pair_6_who_was_primary_goes_on_whatever_the_limit_as_that_is_no_takeover() {
+    let takeover = |number| TakeoverSaid { term: Term { number, by: Slot::One }, age: s(60) };
+    let mut world = World::new(&Settings { limit: Some(Limit::DEFAULT), ..shipped() }, 1);
+    // Both were primary in the last term, and each has stepped back for the other.
+    for (host, by) in [(0, Slot::One), (1, Slot::Zero)] {
+        let known = Some(Term { number: 9, by });
+        let takeovers = [2, 4, 6].map(takeover).to_vec();
+        world.hosts[host].disk = Kept { known, takeovers, ..Kept::default() };
+        world.start(host);
+    }
+    world.run(s(5));
+    assert!(world.speaks(0), "{}", world.timeline());
+    assert_eq!(world.pair(0).takeovers_within(world.now), Some(3));
+    assert!(world.takeovers.is_empty());
+    // The next one would be a takeover.
+    world.crash(0);
+    world.run(s(60));
+    assert!(!world.speaks(1));
 }
 
 #[test]

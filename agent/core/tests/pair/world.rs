@@ -161,7 +161,8 @@ pub struct Host {
     pub witnessed: bool,
     /// How long a full copy of the state takes; nothing if it never ends.
     pub copy: Option<Duration>,
-    disk: Kept,
+    /// What is on its disk.
+    pub disk: Kept,
     kept_at: Time,
     run: u64,
     /// Until when and since when it stands still.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::pair::{
     Refusal,
-    election::{Candidate, elect},
+    election::{Candidate, elect, stepped_back_for_each_other},
     message::{RoleSaid, Wants},
     record::{Kind, Takeover},
     settings::Failback,
@@ -117,6 +117,7 @@ impl Pair {
         let reason = match self.known {
             None => Reason::Elected,
             Some(term) if self.was_primary_in(term) => Reason::Resumed,
+            Some(_) if stepped_back_for_each_other(here.known, mate.known) => Reason::Resumed,
             Some(_) if stopping => Reason::MateStopping,
             Some(_) if !mate.fit => Reason::MateUnfit,
             Some(_) => Reason::MateRestarted,
@@ -191,6 +192,10 @@ impl Pair {
                 if !self.outranks(primary.term, other) =>
             {
                 false
+            }
+            // It steps back when it hears this agent, and may speak until then.
+            (Stand::Primary(_), Sight::Primary(_) | Sight::Leaving(..)) => {
+                reason == Reason::Overtaken
             }
             // A standby that is back will follow this term as well as another.
             (Stand::Primary(primary), _) => {
@@ -322,7 +327,8 @@ impl Pair {
         } else if stopping && primary.met.is_none() {
             // A standby that has said goodbye takes nothing over.
             licence.go_alone(now, timing);
-        } else if !licence.holds(now) && now >= licence.alone_from(timing) {
+        } else if !licence.holds(now) && now >= licence.alone_from(timing) && primary.met.is_none()
+        {
             // A mate that is heard, but does not follow, shows as well as a witness that this agent
             // is not cut off.
             let reach = if silent { self.reach(now) } else { Reach::Reached { since: now } };
@@ -443,7 +449,11 @@ impl Pair {
         self.paths.iter_mut().for_each(|path| path.excuse(still, now));
         self.channel_way.excuse(still, now);
         if let Stand::Primary(primary) = &mut self.role {
-            primary.licence.excuse(still, now);
+            if all {
+                primary.licence.count_from(now);
+            } else {
+                primary.licence.excuse(still, now);
+            }
         }
     }
 

@@ -217,12 +217,14 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let (reach, reached) = mpsc::unbounded_channel();
     let (findings, found) = mpsc::unbounded_channel();
     let stalls = findings.clone();
+    let (standings, stood) = mpsc::unbounded_channel();
     let peers = Peers::start(
         peers::Beginning {
             leads: !paired,
             config: config.peers.clone(),
             starts: restored.starts,
             findings,
+            standings: paired.then_some(standings),
         },
         agent.alarms().active().values(),
     )
@@ -268,7 +270,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             };
             let host = host_view.clone().unwrap_or_else(follow_host);
             let (store, spool) = (store.clone(), spool.clone());
-            Some(roles::begin(roles::Begun { beginning, wait, store, spool, host }).await?)
+            Some(roles::begin(roles::Begun { beginning, wait, store, spool, host, stood }).await?)
         }
     };
     let pair = mate.as_ref().map(|mate| mate.pair.clone());

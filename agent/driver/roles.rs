@@ -11,7 +11,7 @@
 //! primary goes to its journal, from where it is handed over; the core lets go of it; the store and the
 //! spool follow.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use evenkeel_core::{
     alarm::AlarmEvent,
@@ -103,8 +103,6 @@ impl Driver {
                 self.feed(&Input::MateAlarms { alarms, now });
                 self.drain().await;
             }
-            // Who is down is an alarm, and all that a new primary must know of a peer.
-            FromReplica::Peers(_) => {}
             FromReplica::HandOver { .. } if follows => {}
             FromReplica::HandOver { rows, records, taken } => {
                 info!(
@@ -142,8 +140,9 @@ impl Driver {
     async fn take_over(&mut self, led: Option<Led>) {
         let cursor = outbox::last_cursor(&self.state_dir);
         let (mut state, mut deaf, mut last_number) = (State::default(), Default::default(), cursor);
-        let mut recovered = None;
-        if let Some(Led { restored, recovered: spool, locals, missing, peers: _ }) = led {
+        let (mut recovered, mut standings) = (None, BTreeMap::new());
+        if let Some(Led { restored, recovered: spool, locals, missing, peers }) = led {
+            standings = peers;
             if missing != Parts::NONE {
                 warn!("this agent takes over without what it was never sent: {missing}");
             }
@@ -174,7 +173,7 @@ impl Driver {
             self.feed_trap(&kept.datagram());
         }
         self.drain().await;
-        let raised = Raised::of(self.agent.alarms().active().values());
+        let raised = Raised::of(self.agent.alarms().active().values()).with_standings(standings);
         if let Some(roles) = &self.roles {
             roles.voices.lead(raised).await;
             roles.gate.set_open(true);

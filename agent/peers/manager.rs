@@ -11,6 +11,7 @@
 //! Without a group there is no engine, no thread and no socket.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     net::IpAddr,
     sync::Arc,
@@ -21,7 +22,7 @@ use evenkeel_core::{
     alarm::{Alarm, ClearReason, Kind, Object},
     finding::Finding,
     peers::{
-        Change,
+        Change, Standing, StandingChange,
         budget::{self, Overrun},
         roster::Roster,
         settings::{Group, Settings},
@@ -85,6 +86,7 @@ pub enum ReloadError {
 pub struct Raised {
     down: Vec<IpAddr>,
     mass_silence: bool,
+    standings: BTreeMap<IpAddr, Standing>,
 }
 
 impl Raised {
@@ -100,6 +102,12 @@ impl Raised {
         }
         raised
     }
+
+    /// Beside them, where peers stand as the mate knew it (PAIR-11).
+    #[must_use]
+    pub fn with_standings(self, standings: BTreeMap<IpAddr, Standing>) -> Raised {
+        Raised { standings, ..self }
+    }
 }
 
 /// What the manager begins with.
@@ -112,14 +120,16 @@ pub struct Beginning {
     pub starts: u32,
     /// Takes what is found.
     pub findings: mpsc::UnboundedSender<Vec<Finding>>,
+    /// Of a pair: takes what the mate is to know of the peers (PAIR-11).
+    pub standings: Option<mpsc::UnboundedSender<Vec<StandingChange>>>,
 }
 
 impl Peers {
     /// Reads the files, admits who is wanted, and begins to watch them. `alarms` are those that an
     /// earlier run has left active.
     pub async fn start<'a>(beginning: Beginning, alarms: impl Iterator<Item = &'a Alarm>) -> Peers {
-        let Beginning { leads, config, starts, findings } = beginning;
-        let Raised { down, mass_silence } = Raised::of(alarms);
+        let Beginning { leads, config, starts, findings, standings } = beginning;
+        let Raised { down, mass_silence, .. } = Raised::of(alarms);
         let (watch, sources) = super::watch::start(patterns(&config)).await;
         let mut manager = Manager {
             settings: Arc::new(config.settings.clone()),
@@ -127,6 +137,7 @@ impl Peers {
             config,
             starts,
             findings,
+            standings,
             mass_silence,
             roster: Arc::new(Roster::new(down)),
             admission: Arc::default(),
@@ -194,6 +205,7 @@ struct Manager {
     settings: Arc<Settings>,
     starts: u32,
     findings: mpsc::UnboundedSender<Vec<Finding>>,
+    standings: Option<mpsc::UnboundedSender<Vec<StandingChange>>>,
     /// The alarm of an earlier run, until an engine has it.
     mass_silence: bool,
     roster: Arc<Roster>,
@@ -246,12 +258,12 @@ impl Manager {
         self.follow();
     }
 
-    /// PEER-6: who is admitted is decided anew, as at a start, those first whose alarms are active.
+    /// PEER-6: who is admitted is decided anew, as at a start.
     fn lead(&mut self, alarms: Raised) {
         if std::mem::replace(&mut self.leads, true) {
             return;
         }
-        self.roster = Arc::new(Roster::new(alarms.down));
+        self.roster = Arc::new(Roster::new(alarms.down).with_standings(alarms.standings));
         self.mass_silence = alarms.mass_silence;
         self.begin();
     }
@@ -286,6 +298,7 @@ impl Manager {
             mass_silence: std::mem::take(&mut self.mass_silence),
             restart_counter: self.starts,
             findings: self.findings.clone(),
+            standings: self.standings.clone(),
         })?;
         self.engine = Some(engine);
         self.refused = None;

@@ -15,6 +15,7 @@ mod convert;
 mod copying;
 mod link;
 mod locals;
+mod peers;
 mod shipping;
 mod staging;
 mod thread;
@@ -28,7 +29,9 @@ mod testing;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     io,
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -38,6 +41,7 @@ use evenkeel_core::{
     alarm::{Alarm, AlarmEvent},
     input::Taken,
     pair::{record::Parts as StateParts, term::Term},
+    peers::{Standing, StandingChange},
     state::Record,
 };
 use tokio::sync::{mpsc, oneshot, watch};
@@ -90,14 +94,6 @@ pub enum FromReplica {
     MateLocalAll(Vec<Alarm>),
     /// A standby: prints of the traps that the primary has confirmed, whose records are on this disk.
     Prints(Vec<u64>),
-    /// A standby: the state of the peers, as the primary gave it to [`ReplicaHandle::peers`].
-    Peers(
-        #[expect(
-            dead_code,
-            reason = "the peer monitor begins anew at a takeover, but for its alarms"
-        )]
-        Vec<u8>,
-    ),
     /// A primary: what its standby did while it was primary itself and this agent has not got
     /// (PAIR-2). Comes before the standby is given its copy.
     HandOver {
@@ -130,15 +126,8 @@ pub struct Led {
     pub recovered: Recovered,
     /// Local alarm events of this agent that no primary is known to have journaled.
     pub locals: Vec<AlarmEvent>,
-    /// What the state of the peers was last, if the primary had given it.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the peer monitor begins anew at a takeover, but for its alarms"
-        )
-    )]
-    pub peers: Option<Vec<u8>>,
+    /// Where the peers stand that are not plainly up, as the primary told it last.
+    pub peers: BTreeMap<IpAddr, Standing>,
     /// What was never copied here (PAIR-11).
     pub missing: StateParts,
 }
@@ -185,6 +174,8 @@ pub struct Stats {
     pub locals_dropped: u64,
     /// Times that the state channel was closed as nothing was acknowledged or understood.
     pub reconnects: u64,
+    /// A standby: peers of which it was told that they are not plainly up.
+    pub peers: u64,
     /// Rows of the journal that were handed over, by this agent or to it.
     pub handed_rows: u64,
     /// Traps that were handed over, by this agent or to it.
@@ -240,7 +231,7 @@ impl Replica {
 enum Order {
     Local(AlarmEvent),
     LocalAll(Vec<Alarm>),
-    Peers(Vec<u8>),
+    Peers(Vec<StandingChange>),
     Wait(Wait),
     Lead(Option<Term>, oneshot::Sender<Result<Led, ReplicaError>>),
     Follow(oneshot::Sender<()>),
@@ -273,16 +264,9 @@ impl ReplicaHandle {
         self.store.prints(prints);
     }
 
-    /// A primary: the state of the peers, whole, whenever it changed.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the peer monitor begins anew at a takeover, but for its alarms"
-        )
-    )]
-    pub fn peers(&self, state: Vec<u8>) {
-        self.order(Order::Peers(state));
+    /// A primary: what has changed of the peers; nothing if its monitor begins anew.
+    pub fn peers(&self, changes: Vec<StandingChange>) {
+        self.order(Order::Peers(changes));
     }
 
     /// What the mate has, for whoever sends a notification only when both have it. It is

@@ -5,6 +5,7 @@ mod primary;
 mod standby;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -22,6 +23,7 @@ use super::{
     FromReplica, Led, Link, Order, Parts, ReplicaError, Replicated, Said, Stats, ToReplica, Wait,
     convert,
     locals::Locals,
+    peers::Peers,
     shipping::{Phase, Shipping, Source},
     staging::{self, Staging},
     wire::{Heard, Incoming, Offer, Op, Outgoing, Took},
@@ -120,7 +122,7 @@ struct Thread {
     /// A copy that has not come to its end, also while the channel is down.
     staging: Option<Staging>,
     locals: Locals,
-    peers: Option<Vec<u8>>,
+    peers: Peers,
     told: Option<(Sync, Instant)>,
 }
 
@@ -167,7 +169,7 @@ impl Thread {
             offer: None,
             staging: None,
             locals: Locals::default(),
-            peers: None,
+            peers: Peers::default(),
             told: None,
         }
     }
@@ -266,16 +268,9 @@ impl Thread {
                     self.push(&alarms);
                 }
             }
-            Order::Peers(state) => {
-                if let Side::Primary(shipping) = &mut self.side
-                    && matches!(shipping.phase, Phase::Live)
-                {
-                    let op = Op::Peers(state.clone());
-                    self.push(&op);
-                    self.mark(0);
-                }
-                self.peers = Some(state);
-            }
+            // What a monitor still says that was ended, as this agent has stepped back, is of no use.
+            Order::Peers(changes) if self.leads => self.peers.changed(changes),
+            Order::Peers(_) => {}
             Order::Wait(wait) => {
                 self.wait = wait;
                 self.set_gate();
@@ -412,6 +407,7 @@ impl Thread {
                 return self.reconnect(why);
             }
             self.look_after_copy();
+            self.say_peers();
             self.pulse(now);
         }
         self.tell_sync(now, false);
@@ -484,6 +480,8 @@ impl Thread {
         if let Side::Standby(_) = self.side {
             self.stop();
         }
+        // One that leads already goes on with what its own monitor tells.
+        let peers = if self.leads { BTreeMap::new() } else { self.peers.take(Instant::now()) };
         self.store.lead();
         self.spool.lead();
         self.store.set_term(term);
@@ -493,7 +491,6 @@ impl Thread {
         let recovered = recovered.await.map_err(|_| ReplicaError::Gone)?;
         let restored = restored.map_err(ReplicaError::Store)?;
         let locals = self.locals.take();
-        let peers = self.peers.clone();
         self.serve().await;
         Ok(Led { restored, recovered, locals, peers, missing })
     }
@@ -507,6 +504,7 @@ impl Thread {
         self.ship_the_rest();
         self.stop_shipping();
         self.leads = false;
+        self.peers = Peers::default();
         self.ask().await;
     }
 

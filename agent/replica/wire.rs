@@ -14,7 +14,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use evenkeel_core::{alarm::System, trap::Form, usm::EngineId};
+use evenkeel_core::{alarm::System, peers::StandingChange, trap::Form, usm::EngineId};
 use serde::{Deserialize, Serialize};
 
 use super::LONGEST_FRAME;
@@ -160,6 +160,15 @@ pub struct Cursor {
     pub spool: Option<u64>,
 }
 
+/// Where peers stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// What was told before does not hold any more.
+    pub anew: bool,
+    /// What is to be known, or no longer.
+    pub changes: Vec<StandingChange>,
+}
+
 /// A part of a copy, which has come whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Whole {
@@ -259,10 +268,10 @@ operations! {
     32 Clean(()),
     /// An entry of the spool.
     33 Trap(Trap),
-    /// The state of the peers.
-    34 Peers(Vec<u8>),
     /// How it stands. After a copy: all that had waited for its end has come.
     35 Pulse(Pulse),
+    /// Where peers stand. (34 was that as octets, and was never sent.)
+    36 Peers(Peers),
     /// All octets of the stream up to here are on the standby's disk.
     50 Ack(u64),
     /// A local alarm event of the standby.

@@ -6,6 +6,7 @@ use anyhow::Context;
 use evenkeel_core::{
     identities,
     input::Host,
+    peers::StandingChange,
     shadow::{Printer, Shadow, Unconfirmed},
 };
 use tokio::sync::{mpsc, watch};
@@ -35,6 +36,8 @@ pub struct Begun {
     pub spool: Arc<Spool>,
     /// This host.
     pub host: watch::Receiver<Host>,
+    /// What the mate is to know of the peers.
+    pub stood: mpsc::UnboundedReceiver<Vec<StandingChange>>,
 }
 
 /// The pair's thread and the replica, which run.
@@ -54,7 +57,7 @@ pub struct Mate {
 ///
 /// The pair's keys can't be had, or the kernel refuses a thread.
 pub async fn begin(begun: Begun) -> anyhow::Result<Mate> {
-    let Begun { beginning, wait, store, spool, host } = begun;
+    let Begun { beginning, wait, store, spool, host, mut stood } = begun;
     let (state_dir, gate) = (beginning.state_dir.clone(), beginning.gate.clone());
     let pair::Started { handle, events, replica: heard } =
         pair::start(beginning).context("cannot start the pair")?;
@@ -64,6 +67,12 @@ pub async fn begin(begun: Begun) -> anyhow::Result<Mate> {
     let parts = replica::Parts { store, spool, state_dir, link, heard, wait, clock: present };
     let (replica, replicated) = Replica::start(parts).context("cannot start the replica")?;
     replica.follow().await;
+    let of_peers = replica.clone();
+    tokio::spawn(async move {
+        while let Some(changes) = stood.recv().await {
+            of_peers.peers(changes);
+        }
+    });
     Ok(Mate { pair: handle, told: events, replica, replicated, gate, printer })
 }
 

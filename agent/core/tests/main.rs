@@ -9,6 +9,7 @@ mod links;
 mod pair;
 mod peers;
 mod peers_monitor;
+mod peers_standings;
 mod properties;
 mod replay;
 mod roles;

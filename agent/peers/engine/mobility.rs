@@ -213,6 +213,7 @@ impl Mobility {
                 Some(_) => self.remove(place),
                 None => self.stale |= self.is_of(group),
             },
+            Change::Restore { .. } => {}
             Change::Remove { place, .. } => self.remove(place),
         }
     }

@@ -29,7 +29,7 @@ use std::{
 
 use evenkeel_core::{
     finding::Finding,
-    peers::{self, Change, PeerView, settings::Settings},
+    peers::{self, Change, PeerView, StandingChange, settings::Settings},
 };
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
@@ -57,6 +57,9 @@ pub struct Start {
     pub restart_counter: u32,
     /// Takes what the monitor finds, in order.
     pub findings: UnboundedSender<Vec<Finding>>,
+    /// Of a pair: takes what the mate is to know of the peers (PAIR-11); first nothing, as what an engine
+    /// before this one had counted is over.
+    pub standings: Option<UnboundedSender<Vec<StandingChange>>>,
 }
 
 /// A running engine. Dropping it stops it; alarms stay as they are.
@@ -105,8 +108,15 @@ impl Engine {
     /// No socket can be had for a family or source address; see [`OpenError`]. That this host does
     /// not have IPv6, or not IPv4, is no error: requests to such peers fail.
     pub fn start(start: Start) -> Result<Engine, OpenError> {
-        let Start { settings, seed, receive_buffer, mass_silence, restart_counter, findings } =
-            start;
+        let Start {
+            settings,
+            seed,
+            receive_buffer,
+            mass_silence,
+            restart_counter,
+            findings,
+            standings,
+        } = start;
         let mut identifiers = Identifiers::new();
         let keys = Key::all(&settings);
         let sockets = open(&keys, &mut identifiers, receive_buffer)?;
@@ -122,6 +132,7 @@ impl Engine {
             call: call.clone(),
             inbox,
             findings,
+            standings,
         };
         let thread = thread::Builder::new()
             .name("peers".to_owned())

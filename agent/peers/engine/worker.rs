@@ -20,7 +20,7 @@ use std::{
 use evenkeel_core::{
     finding::Finding,
     peers::{
-        Answer, Discard, Monitor, PeerView, Request,
+        Answer, Discard, Monitor, PeerView, Request, StandingChange,
         settings::{Heartbeat, Settings},
     },
     supervision::Part,
@@ -56,6 +56,10 @@ const VIEWS: usize = 8_192;
 /// This host is looked at so often even if nothing is to be judged, so that what happened long ago
 /// is not held against requests that were sent after it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What the mate is to know of the peers is gathered for so long,
+const TELL_EVERY: Duration = Duration::from_millis(100);
+/// and so many are told at a time: more than the batches as shipped can change.
+const STANDINGS: usize = 2_048;
 
 /// What a worker begins with.
 pub(super) struct Begin {
@@ -68,6 +72,7 @@ pub(super) struct Begin {
     pub call: Arc<Call>,
     pub inbox: mpsc::Receiver<Command>,
     pub findings: UnboundedSender<Vec<Finding>>,
+    pub standings: Option<UnboundedSender<Vec<StandingChange>>>,
 }
 
 /// All that the thread owns.
@@ -99,6 +104,9 @@ pub(super) struct Worker {
     /// What is not done yet.
     commands: VecDeque<Command>,
     findings: UnboundedSender<Vec<Finding>>,
+    standings: Option<UnboundedSender<Vec<StandingChange>>>,
+    /// When standings were told last.
+    told: Time,
     errors: Errors,
     lateness: Lateness,
     wake_ups: u64,
@@ -135,6 +143,7 @@ impl Worker {
             call,
             inbox,
             findings,
+            standings,
         } = begin;
         let mut problems = Vec::new();
         let now = Clock::now();
@@ -158,11 +167,18 @@ impl Worker {
             inbox,
             commands: VecDeque::new(),
             findings,
+            standings,
+            told: now,
             errors: Errors::default(),
             lateness: Lateness::default(),
             wake_ups: 0,
             problems,
         };
+        if let Some(standings) = &worker.standings {
+            worker.monitor.note_standings();
+            // What a monitor before this one had counted is over.
+            let _ = standings.send(Vec::new());
+        }
         worker.set_out();
         worker
     }
@@ -190,6 +206,7 @@ impl Worker {
             self.judge();
             // Before anything is sent: what was found is then not taken for a batch that is late.
             self.tell();
+            self.tell_mate();
             let sent = self.send();
 
             if self.commands.is_empty() {
@@ -398,6 +415,21 @@ impl Worker {
         findings.extend(std::iter::from_fn(|| self.monitor.poll_finding(now)));
         // Nobody listens any more when the agent ends: then this thread is about to be stopped.
         let _ = self.findings.send(findings);
+    }
+
+    /// Hands on what the mate is to know.
+    fn tell_mate(&mut self) {
+        let Some(standings) = &self.standings else { return };
+        let now = Clock::now();
+        if now.since(self.told) < TELL_EVERY {
+            return;
+        }
+        let changed = self.monitor.take_standings(STANDINGS, now);
+        if !changed.is_empty() {
+            self.told = now;
+            // As with findings.
+            let _ = standings.send(changed);
+        }
     }
 
     /// Sleeps until something is due, a sign of life for one, or others want something. If something `came` or was sent,

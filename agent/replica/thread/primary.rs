@@ -12,7 +12,7 @@ use std::{
 use evenkeel_core::pair::Role;
 use tokio::sync::mpsc;
 
-use super::{Side, Thread};
+use super::{OUT, Side, Thread, WINDOW};
 use crate::{
     replica::{
         FromReplica, HandedTrap, Replicated, Wait, convert,
@@ -167,8 +167,8 @@ impl Thread {
                 self.reconnect(&format!("the own state can't be read: {error}"));
             }
             None => {
-                if let Some(peers) = self.peers.clone() {
-                    self.push(&Op::Peers(peers));
+                for said in self.peers.say_all() {
+                    self.push(&Op::Peers(said));
                 }
                 let Side::Primary(shipping) = &mut self.side else { return };
                 shipping.phase = Phase::Live;
@@ -283,6 +283,21 @@ impl Thread {
             && (store.shipped.is_closed() || spool.shipped.is_closed())
         {
             self.begin_anew();
+        }
+    }
+
+    /// Says to the standby what has changed of the peers, if there is room: what changes meanwhile
+    /// again is said once.
+    pub(super) fn say_peers(&mut self) {
+        let position = self.out.position;
+        if let Side::Primary(shipping) = &self.side
+            && matches!(shipping.phase, Phase::Live)
+            && self.out.waiting() < OUT
+            && shipping.under_way(position) < WINDOW
+            && let Some(said) = self.peers.say()
+        {
+            self.push(&Op::Peers(said));
+            self.mark(0);
         }
     }
 

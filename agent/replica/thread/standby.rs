@@ -16,7 +16,7 @@ use crate::{
     replica::{
         FromReplica, convert,
         staging::Staging,
-        wire::{CopyBegin, Offer, Op, Pulse, Wanted},
+        wire::{self, CopyBegin, Offer, Op, Pulse, Wanted},
     },
     spool::{Entry, FOLLOWING, Stored},
     store::{Hander, Item, Now},
@@ -155,10 +155,7 @@ impl Thread {
         let now = (self.clock)();
         match op {
             Op::Trap(trap) => batch.entries.push(convert::entry(trap, &now)),
-            Op::Peers(state) => {
-                self.peers = Some(state.clone());
-                batch.tell.push(FromReplica::Peers(state));
-            }
+            Op::Peers(said) => self.hear_of_peers(said),
             Op::Pulse(pulse) => batch.pulse = Some(pulse),
             op => match convert::item(op, &now) {
                 Some(Item::Prints(prints)) => batch.tell.push(FromReplica::Prints(prints)),
@@ -171,6 +168,12 @@ impl Thread {
                 None => self.count(|stats| stats.unreadable_ops += 1),
             },
         }
+    }
+
+    fn hear_of_peers(&mut self, said: wire::Peers) {
+        self.peers.hear(said);
+        let known = self.peers.known() as u64;
+        self.count(|stats| stats.peers = known);
     }
 
     /// Writes what was received, and acknowledges it.
@@ -219,6 +222,7 @@ impl Thread {
             return;
         }
         let now = Instant::now();
+        self.peers.is_alive(now);
         if let (Some(said), Side::Standby(Receiving { state: State::Live { pulse }, .. })) =
             (pulse, &mut self.side)
         {
@@ -269,10 +273,9 @@ impl Thread {
                 staging.is_whole(whole);
                 Ok(())
             }
-            Op::Peers(state) => {
+            Op::Peers(said) => {
                 staging.peers = true;
-                self.peers = Some(state.clone());
-                self.say(FromReplica::Peers(state));
+                self.hear_of_peers(said);
                 Ok(())
             }
             Op::Row(row) => {

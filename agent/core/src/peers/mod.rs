@@ -25,6 +25,7 @@ mod ring;
 pub mod roster;
 pub mod settings;
 mod silence;
+mod standing;
 mod table;
 mod token;
 mod told;
@@ -32,6 +33,7 @@ mod told;
 use std::{net::IpAddr, time::Duration};
 
 pub use monitor::Monitor;
+pub use standing::{Count, Standing, StandingChange};
 
 use crate::{alarm::ClearReason, time::Time};
 
@@ -62,6 +64,13 @@ pub enum Change {
         /// Whether it is asked at all. A peer that is disabled while it is down has its alarm cleared
         /// as [`ClearReason::TurnedOff`].
         enabled: bool,
+    },
+    /// Where a peer that was just added stands, as the mate knew it (PAIR-11).
+    Restore {
+        /// Its place in the table.
+        place: u32,
+        /// What the mate knew.
+        standing: Standing,
     },
     /// A peer is no longer monitored. If it is down, its alarm is cleared.
     Remove {

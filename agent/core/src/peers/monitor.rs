@@ -15,7 +15,7 @@
 //! peer says, and nothing is asked in them.
 //!
 //! [`asking`] hands out requests; [`judging`] takes in answers and judges those that did not come;
-//! [`changes`] takes in who is monitored and how.
+//! [`changes`] takes in who is monitored and how; [`standings`] is what mates tell each other.
 //!
 //! [`ring`]: super::ring
 //! [`retransmission`]: super::retransmission
@@ -24,12 +24,14 @@
 mod asking;
 mod changes;
 mod judging;
+mod standings;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
 
+use self::standings::Untold;
 use super::{
     Answer, Discard, Disturbance, GroupStats, PeerState, PeerView, Stats,
     blame::Blame,
@@ -75,6 +77,8 @@ pub struct Monitor {
     held: VecDeque<Answer>,
     /// The last restart counter of those peers that have one (PEER-15).
     restart_counters: BTreeMap<u32, u32>,
+    /// What the mate is to be told; nothing of an agent that is alone.
+    untold_standings: Option<Untold>,
     admitted: u32,
     /// Silent peers, and those that are just down (PEER-9).
     silent: u32,
@@ -111,6 +115,7 @@ impl Monitor {
             just_down: Wakes::default(),
             held: VecDeque::new(),
             restart_counters: BTreeMap::new(),
+            untold_standings: None,
             admitted: 0,
             silent: 0,
             silent_changed: now,
@@ -335,6 +340,7 @@ impl Monitor {
             self.silent = self.silent - before + after;
             self.silent_changed = self.silent_changed.max(since);
         }
+        self.note(place);
     }
 
     /// Owes the clear of a peer's alarm, if it has one.

@@ -15,7 +15,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     hash::BuildHasher,
     net::IpAddr,
     sync::Arc,
@@ -24,7 +24,7 @@ use std::{
 use foldhash::fast::FixedState;
 use hashbrown::{HashTable, hash_table};
 
-use super::Change;
+use super::{Change, Standing};
 use crate::alarm::ClearReason;
 
 /// No place, or no peer.
@@ -73,12 +73,21 @@ pub struct Roster {
     free: BinaryHeap<Reverse<u32>>,
     /// Who is down by the alarms of an earlier run, and has not been admitted yet.
     down: BTreeSet<IpAddr>,
+    /// Where peers stand that have not been admitted yet, as the mate knew it (PAIR-11).
+    standings: BTreeMap<IpAddr, Standing>,
 }
 
 impl Roster {
     /// Nobody yet. `down` are the peers that alarms of an earlier run say are down.
     pub fn new(down: impl IntoIterator<Item = IpAddr>) -> Roster {
         Roster { down: down.into_iter().collect(), ..Roster::default() }
+    }
+
+    /// The same at a takeover, where the mate has told where some of the peers stand.
+    #[must_use]
+    pub fn with_standings(mut self, standings: BTreeMap<IpAddr, Standing>) -> Roster {
+        self.standings = standings;
+        self
     }
 
     /// Takes in who is wanted now, in the order of groups and of their lists, with each group's limit
@@ -89,6 +98,7 @@ impl Roster {
     /// Labels may change without a change for the monitor.
     pub fn update(&mut self, limits: &[u32], wanted: Vec<Wanted>) -> (Vec<Change>, Vec<IpAddr>) {
         let changes = self.update_in_part(limits, wanted);
+        self.standings.clear();
         (changes, std::mem::take(&mut self.down).into_iter().collect())
     }
 
@@ -221,6 +231,9 @@ impl Roster {
             let Wanted { address, group, enabled, .. } = known.wanted;
             let down = self.down.remove(&address);
             changes.push(Change::Add { place, address, group, enabled, down });
+            if let Some(standing) = self.standings.remove(&address) {
+                changes.push(Change::Restore { place, standing });
+            }
         }
     }
 }
@@ -400,6 +413,19 @@ mod tests {
     }
 
     #[test]
+    fn pair_11_where_a_peer_stands_follows_its_admission_once() {
+        let standing = Standing { restart_counter: Some(7), ..Standing::default() };
+        let standings = [1, 2, 3].map(|last| (address(last), standing));
+        let mut roster = Roster::new([address(1)]).with_standings(standings.into());
+        let (changes, _) = roster.update(&[2], group_of(0, [1, 5, 2]));
+        let down =
+            Change::Add { place: 0, address: address(1), group: 0, enabled: true, down: true };
+        assert_eq!(changes, [down, Change::Restore { place: 0, standing }, add(1, 5, 0)]);
+        // Whoever comes later is looked at anew.
+        assert_eq!(roster.update(&[9], group_of(0, [1, 5, 2])).0, [add(2, 2, 0)]);
+    }
+
+    #[test]
     fn who_was_down_before_waits_for_a_file_that_cannot_be_read() {
         let mut roster = Roster::new([1, 2, 3].map(address));
         roster.update_in_part(&[9], group_of(0, [1]));
@@ -450,6 +476,7 @@ mod tests {
                     assert_ne!((peer.1, peer.2), (group, enabled), "it changes nothing");
                     (peer.1, peer.2) = (group, enabled);
                 }
+                Change::Restore { place, .. } => assert!(self.0.contains_key(&place)),
                 Change::Remove { place, .. } => assert!(self.0.remove(&place).is_some()),
             }
         }

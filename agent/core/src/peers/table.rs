@@ -62,6 +62,8 @@ pub enum Flag {
     Spoiled = 16,
     /// A restart waits to be told (PEER-15).
     RestartOwed = 32,
+    /// The mate was told something of it (PAIR-11).
+    Told = 64,
 }
 
 const NO_ROUND_TRIP: u32 = u32::MAX;

@@ -37,6 +37,7 @@ impl Monitor {
                     self.enable(place, enabled, now);
                 }
             }
+            Change::Restore { place, standing } => self.restore(place, standing, now),
             Change::Remove { place, reason } => self.remove(place, reason, now),
         }
     }
@@ -142,6 +143,7 @@ impl Monitor {
         // Out of whatever is counted by states.
         self.enter(place, PeerState::Disabled, now);
         self.leave_ring(place);
+        self.note_gone(place);
         let peer = self.table.row(place);
         self.awaited -= peer.forget_requests();
         peer.vacate();

@@ -48,12 +48,17 @@ impl Monitor {
 
     /// A peer said, unasked, what its restart counter is (PEER-15).
     pub fn restart_counter(&mut self, place: u32, counter: u32, received: Time) {
-        let Some(peer) = self.table.get_mut(place) else { return };
-        // The first one is only remembered.
-        let Some(was) = self.restart_counters.insert(place, counter) else { return };
-        if was == counter {
+        if self.table.get(place).is_none() {
             return;
         }
+        // The first one is only remembered.
+        let was = self.restart_counters.insert(place, counter);
+        if was == Some(counter) {
+            return;
+        }
+        self.note(place);
+        let Some(was) = was else { return };
+        let peer = self.table.row(place);
         self.groups[usize::from(peer.group)].stats.restarts += 1;
         // If one is owed already, it will tell the latest counter.
         if !peer.is(Flag::RestartOwed) {
@@ -191,6 +196,8 @@ impl Monitor {
                     let at = received.max(peer.since);
                     self.clear_alarm(place, ClearReason::Ended, at);
                     self.enter(place, PeerState::Alive, at);
+                } else {
+                    self.note(place);
                 }
             }
             // Nothing is outstanding in these states.
@@ -250,7 +257,11 @@ impl Monitor {
                 }
             }
             PeerState::Silent => {}
-            PeerState::Down => peer.answered = 0,
+            PeerState::Down => {
+                if std::mem::take(&mut peer.answered) > 0 {
+                    self.note(place);
+                }
+            }
             PeerState::Disabled | PeerState::Unsupported => {}
         }
     }
@@ -294,6 +305,7 @@ impl Monitor {
         } else {
             self.retransmissions.due.push(place);
         }
+        self.note(place);
     }
 
     /// PEER-2: it has answered none of its tries.

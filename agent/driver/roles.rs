@@ -17,7 +17,7 @@ use evenkeel_core::{
     alarm::AlarmEvent,
     input::{Datagram, Input},
     pair::{Role, record::Parts, term::Term},
-    state::State,
+    state::{Record, State},
     supervision::Part,
     time::Pretty,
 };
@@ -30,7 +30,7 @@ use crate::{
     outbox,
     pair::{self, FromPair},
     peers::Raised,
-    replica::{FromReplica, Led},
+    replica::{FromReplica, HandedTrap, Led},
     roles::{self, Roles, Word},
     store::Commit,
     supervisor::{SupervisorHandle, pulse},
@@ -111,7 +111,7 @@ impl Driver {
                     traps = taken.len(),
                     "the mate hands over what it did"
                 );
-                self.join(rows, records).await;
+                self.join(rows, records, taken).await;
             }
         }
     }
@@ -212,7 +212,7 @@ impl Driver {
     }
 
     /// Takes in what the mate did as primary while the two could not hear each other.
-    async fn join(&mut self, rows: Vec<AlarmEvent>, records: Vec<evenkeel_core::state::Record>) {
+    async fn join(&mut self, rows: Vec<AlarmEvent>, records: Vec<Record>, taken: Vec<HandedTrap>) {
         let now = Clock::now();
         let mut state = self.agent.export(now);
         let name = self.agent.settings().agent.clone();
@@ -220,6 +220,9 @@ impl Driver {
         let last_number = self.agent.last_number();
         let deaf = Default::default();
         self.feed(&Input::Adopt { state: Box::new(state), last_number, deaf, now });
+        for HandedTrap { taken, targets, heeded } in taken {
+            self.feed(&Input::HandedOver { taken: Box::new(taken), targets, heeded });
+        }
         self.drain().await;
         let raised = Raised::of(self.agent.alarms().active().values());
         if let Some(roles) = &self.roles {

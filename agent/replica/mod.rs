@@ -102,7 +102,8 @@ pub enum FromReplica {
         rows: Vec<AlarmEvent>,
         /// What is remembered of the objects that these rows are about.
         records: Vec<Record>,
-        /// Entries of the spool that some notification target has not acknowledged. Their numbers are
+        /// Entries of the spool that some notification target has not acknowledged, or that the records
+        /// do not heed. Their numbers are
         /// the standby's and mean nothing here; their moments are on the clocks of this host.
         taken: Vec<HandedTrap>,
     },
@@ -113,8 +114,10 @@ pub enum FromReplica {
 pub struct HandedTrap {
     /// The trap, without a number.
     pub taken: Taken,
-    /// The names of the notification targets that acknowledge and that it is for.
+    /// The names of the notification targets that acknowledge and that have not had it.
     pub targets: Vec<String>,
+    /// The records heed it.
+    pub heeded: bool,
 }
 
 /// What an agent finds when it begins to lead, as a restart finds it.

@@ -70,6 +70,8 @@ pub enum Phase {
         handed: Handed,
         /// Entries of its spool.
         traps: Vec<HandedTrap>,
+        /// Up to this number of its spool its records heed all.
+        heeded: u64,
     },
     /// A copy is read and sent.
     Copying {
@@ -134,7 +136,8 @@ impl Shipping {
             session: offer.session,
             offer,
             adds,
-            phase: Phase::Asking { handed: Handed::default(), traps: Vec::new() },
+            // A mate that does not say so has judged all.
+            phase: Phase::Asking { handed: Handed::default(), traps: Vec::new(), heeded: u64::MAX },
             sources: None,
             last: none,
             has: none,

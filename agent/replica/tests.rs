@@ -320,6 +320,7 @@ fn pair_2_an_agent_that_led_too_hands_over_what_it_did() {
     // 5 and 6 have come to both.
     let requests: Vec<_> = taken.iter().map(|trap| trap.taken.request_id).collect();
     assert_eq!(requests, [Some(7), Some(8)]);
+    assert!(taken.iter().all(|trap| !trap.heeded), "the records heed 4 alone");
     assert_eq!(taken[1].targets, ["a"]);
     assert_eq!(journal(at_a.path()), journal(at_b.path()));
     // What nobody waits for was not copied.

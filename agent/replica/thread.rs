@@ -377,7 +377,11 @@ impl Thread {
                     self.stop_shipping();
                 }
             }
-            Op::HandRow(_) | Op::HandRecord(_) | Op::HandTrap(_) | Op::HandEnd(_) => {
+            Op::HandRow(_)
+            | Op::HandRecord(_)
+            | Op::HandHeeded(_)
+            | Op::HandTrap(_)
+            | Op::HandEnd(_) => {
                 self.handed(op).await;
             }
             Op::Ack(position) => self.acknowledged(position),

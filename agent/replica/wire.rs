@@ -240,6 +240,8 @@ operations! {
     10 CopyEnd(u32),
     /// The primary could not go on: ask again.
     11 Again(u32),
+    /// The records that are handed over heed all entries of the spool up to this one.
+    12 HandHeeded(u64),
     /// A row of the journal.
     20 Row(Row),
     /// An active alarm, as JSON.

@@ -81,14 +81,19 @@ impl Hander {
         Ok(lacks)
     }
 
+    /// The number of the spool up to which the records heed all.
+    pub fn heeded(&self) -> rusqlite::Result<u64> {
+        let heeded: Option<i64> =
+            self.connection.query_row("SELECT max(heeded) FROM run", [], |row| row.get(0))?;
+        Ok(heeded.map_or(0, schema::from_i64))
+    }
+
     /// The number of the spool that the records heed, and the lowest that every notification target
     /// has had; both as of now.
     pub fn spool_needed(&self) -> rusqlite::Result<u64> {
-        let heeded: Option<i64> =
-            self.connection.query_row("SELECT max(heeded) FROM run", [], |row| row.get(0))?;
+        let heeded = self.heeded()?;
         let passed: Option<i64> =
             self.connection.query_row("SELECT min(spool) FROM targets", [], |row| row.get(0))?;
-        let heeded = heeded.map_or(0, schema::from_i64);
         Ok(passed.map_or(heeded, |passed| heeded.min(schema::from_i64(passed))))
     }
 

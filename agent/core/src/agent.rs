@@ -192,6 +192,9 @@ impl Agent {
             Input::Enable { subnet, now } => self.subnets.enable(*subnet, *now, &mut self.found),
             Input::Settings { settings, now } => self.reload(settings, *now),
             Input::Replayed(taken) => self.replayed(taken),
+            Input::HandedOver { taken, targets, heeded } => {
+                self.handed_over(taken, targets, *heeded);
+            }
             Input::Target { name, unreachable, now } => {
                 let configured = &self.settings.forwarding;
                 let why = unreachable.as_deref();

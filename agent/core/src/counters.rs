@@ -33,6 +33,8 @@ pub struct Counters {
     pub responses: u64,
     /// Traps of the spool that an earlier run took in and that were judged again.
     pub replayed: u64,
+    /// Traps that the mate had taken in and that went on from here (PAIR-2).
+    pub handed_over: u64,
     /// Traps that went on, by notification target, in the order of the settings (TRAP-8).
     pub forwarded: Vec<u64>,
     /// Traps that were held back, as their object was unstable already.

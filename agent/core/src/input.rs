@@ -133,6 +133,16 @@ pub enum Input<'a> {
         /// When they came.
         now: Time,
     },
+    /// A trap that the mate had taken in as primary, and that some notification targets have not had when
+    /// it stepped back (PAIR-2): it goes on to them from here.
+    HandedOver {
+        /// The trap. Its number and its targets mean nothing here.
+        taken: Box<Taken>,
+        /// The names of the targets that it is for.
+        targets: Vec<String>,
+        /// The mate has judged it, so that the records that came with it heed it.
+        heeded: bool,
+    },
 }
 
 /// A datagram as it came.

@@ -380,6 +380,15 @@ impl Instability {
         self.objects.get_mut(slot).spooled = number;
     }
 
+    /// The object that a trap is about, if it is remembered.
+    pub fn object_of(&self, trap: &Trap<'_>, system: IpAddr) -> Option<Slot> {
+        let if_index = match trap.event {
+            TrapEvent::Other | TrapEvent::ColdStart | TrapEvent::WarmStart => 0,
+            TrapEvent::LinkDown | TrapEvent::LinkUp => trap.if_index.unwrap_or(0),
+        };
+        self.objects.find(RecordKey { system: System(system), if_index })
+    }
+
     /// Takes in a trap of the spool that an earlier run took in (TRAP-5), after
     /// [`restore`](Instability::restore) and before any other input. Nothing comes of it if the object
     /// has heeded it already.
@@ -391,11 +400,7 @@ impl Instability {
         at: Time,
         found: &mut Vec<Finding>,
     ) -> Option<Judged> {
-        let if_index = match trap.event {
-            TrapEvent::Other | TrapEvent::ColdStart | TrapEvent::WarmStart => 0,
-            TrapEvent::LinkDown | TrapEvent::LinkUp => trap.if_index.unwrap_or(0),
-        };
-        if let Some(slot) = self.objects.find(RecordKey { system: System(system), if_index }) {
+        if let Some(slot) = self.object_of(trap, system) {
             if self.objects.get(slot).spooled >= number {
                 // The record of its system may be older than that of the interface.
                 let system = self.objects.get(slot).system;

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    alarm::{AlarmEvent, AlarmId, ClearReason, Kind, Object},
-    state::{Record, RecordKey, State},
+    alarm::{Alarm, AlarmEvent, AlarmId, ClearReason, Kind, Object},
+    state::{Memory, Record, RecordKey, State},
 };
 
 impl State {
@@ -28,9 +28,20 @@ impl State {
         let mut open: BTreeMap<AlarmId, AlarmEvent> = BTreeMap::new();
         for row in rows {
             let id = row.alarm.id;
-            // What is local to this host, this agent has told itself; and what both call alike, both know.
-            let own = row.alarm.object.is_local() && row.alarm.agent.as_deref() == Some(agent);
-            if own || known.contains(&id) {
+            let local = row.alarm.object.is_local();
+            // What is local to this host, this agent has told itself.
+            if local && row.alarm.agent.as_deref() == Some(agent) {
+                continue;
+            }
+            // What both call alike, both know. But of its own host the mate knows best that it is over.
+            if known.contains(&id) {
+                if local
+                    && row.cleared.is_some()
+                    && let Some(place) = self.alarms.iter().position(|alarm| alarm.id == id)
+                {
+                    self.alarms.swap_remove(place);
+                    missing.push(row);
+                }
                 continue;
             }
             match row.cleared {
@@ -43,14 +54,24 @@ impl State {
             }
             missing.push(row);
         }
-        let active: BTreeSet<(Kind, Object, Option<String>)> =
-            self.alarms.iter().map(key).collect();
+        let active = self.alarms.iter().enumerate().map(|(place, alarm)| (key(alarm), place));
+        let mut active: BTreeMap<_, usize> = active.collect();
         for (_, row) in open {
-            if !row.alarm.object.is_local() && active.contains(&key(&row.alarm)) {
+            match active.get(&key(&row.alarm)).copied() {
+                None => {
+                    active.insert(key(&row.alarm), self.alarms.len());
+                    self.alarms.push(row.alarm);
+                }
                 // It goes on here, under the identity that it has here.
-                missing.push(AlarmEvent { cleared: Some(ClearReason::Superseded), ..row });
-            } else {
-                self.alarms.push(row.alarm);
+                Some(_) if !row.alarm.object.is_local() => {
+                    missing.push(AlarmEvent { cleared: Some(ClearReason::Superseded), ..row });
+                }
+                // It goes on at the mate, under the identity that it has there.
+                Some(place) => {
+                    let here = std::mem::replace(&mut self.alarms[place], row.alarm.clone());
+                    let cleared = Some(ClearReason::Superseded);
+                    missing.push(AlarmEvent { cleared, alarm: here, ..row });
+                }
             }
         }
         self.identities.extend(new);
@@ -63,14 +84,16 @@ impl State {
         for record in records {
             let later = own.get(&record.key).is_none_or(|own| latest(&record) < latest(own));
             if later {
-                own.insert(record.key, record);
+                // The number is of the mate's spool, and means nothing here.
+                let memory = Memory { spooled: 0, ..record.memory };
+                own.insert(record.key, Record { memory, ..record });
             }
         }
         self.records = own.into_values().collect();
     }
 }
 
-fn key(alarm: &crate::alarm::Alarm) -> (Kind, Object, Option<String>) {
+fn key(alarm: &Alarm) -> (Kind, Object, Option<String>) {
     (alarm.kind, alarm.object.clone(), alarm.agent.clone())
 }
 

@@ -5,6 +5,7 @@ mod common;
 mod decoder;
 mod forwarding;
 mod intake;
+mod join;
 mod links;
 mod pair;
 mod peers;

@@ -64,17 +64,19 @@ impl Thread {
         let now = (self.clock)();
         let Side::Primary(shipping) = &mut self.side else { return };
         let session = shipping.session;
-        let Phase::Asking { handed, traps } = &mut shipping.phase else { return };
+        let Phase::Asking { handed, traps, heeded } = &mut shipping.phase else { return };
         match op {
             Op::HandRow(row) if handed.rows.len() < MOST_HANDED => {
                 handed.rows.extend(convert::event(row));
             }
             Op::HandRecord(record) => handed.records.extend(convert::read_record(record)),
+            Op::HandHeeded(number) => *heeded = number,
             Op::HandTrap(trap) if traps.len() < MOST_HANDED => {
+                let heeded = trap.number <= *heeded;
                 let entry = convert::entry(trap, &now);
                 let mut taken = entry.taken;
                 taken.number = None;
-                traps.push(HandedTrap { taken, targets: entry.targets });
+                traps.push(HandedTrap { taken, targets: entry.targets, heeded });
             }
             Op::HandEnd(of) if of == session => {
                 let (handed, traps) = (std::mem::take(handed), std::mem::take(traps));

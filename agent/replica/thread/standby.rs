@@ -1,7 +1,10 @@
 //! The standby's part: it offers what it has, hands over what the primary lacks, takes the copy, and
 //! writes what comes after.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use evenkeel_core::{
     alarm::AlarmEvent,
@@ -361,19 +364,31 @@ impl Thread {
             let hander = Hander::open(&dir).map_err(|error| error.to_string())?;
             let handed = hander.lacking(&terms, &now).map_err(|error| error.to_string())?;
             let needed = hander.spool_needed().map_err(|error| error.to_string())?;
+            let heeded = hander.heeded().map_err(|error| error.to_string())?;
             let after = needed.max(last.saturating_sub(MOST_HANDED));
             let mut entries = Vec::new();
             if traps && after < last {
                 let stored = Stored::open(&spool_dir, after, last, &now);
                 let stored = stored.map_err(|error| error.to_string())?;
-                entries.extend(stored.filter_map(Result::ok));
+                let cursors: BTreeMap<_, _> = hander
+                    .spool_cursors()
+                    .map_err(|error| error.to_string())?
+                    .into_iter()
+                    .collect();
+                entries.extend(stored.filter_map(Result::ok).filter_map(|mut entry| {
+                    // Of one that is told nothing yet, it is not known.
+                    let waits =
+                        |name: &String| cursors.get(name).is_none_or(|at| *at < entry.number);
+                    entry.targets.retain(waits);
+                    (!entry.targets.is_empty() || entry.number > heeded).then_some(entry)
+                }));
             }
-            Ok::<_, String>((handed, entries))
+            Ok::<_, String>((handed, entries, heeded))
         })
         .await;
         let now = (self.clock)();
         match read {
-            Ok((handed, entries)) => {
+            Ok((handed, entries, heeded)) => {
                 self.count(|stats| {
                     stats.handed_rows += handed.rows.len() as u64;
                     stats.handed_traps += entries.len() as u64;
@@ -386,6 +401,7 @@ impl Thread {
                 for record in handed.records.iter().filter_map(convert::record) {
                     self.push(&Op::HandRecord(record));
                 }
+                self.push(&Op::HandHeeded(heeded));
                 for entry in entries {
                     self.push(&Op::HandTrap(convert::trap(entry, &now)));
                 }

@@ -15,6 +15,7 @@ use crate::{
     message,
     objects::bits,
     repeats::{Before, Print},
+    settings::ForwardTarget,
     time::Time,
     trap::{Form, Malformed, Trap},
     usm::{Opened, Refusal, ReplyTo},
@@ -195,7 +196,7 @@ impl Agent {
     pub(super) fn replayed(&mut self, taken: &Taken) {
         let Some(number) = taken.number else { return };
         self.set_spool(number.saturating_add(1));
-        let Taken { form, request_id, received, system, .. } = *taken;
+        let Taken { form, request_id, received, .. } = *taken;
         // What the core has written can be read, unless the spool was tampered with.
         let Ok(trap) = Trap::of_varbinds(form, &taken.community, request_id, &taken.varbinds)
         else {
@@ -206,19 +207,64 @@ impl Agent {
             let print = self.print(&trap, taken.source);
             self.repeats.note(print, Before { received, number });
         }
+        self.judge_again(taken, &trap, number);
+    }
+
+    /// Judges what was forwarded already, unless its object has heeded the number.
+    fn judge_again(&mut self, taken: &Taken, trap: &Trap<'_>, number: u64) {
+        let Taken { received, system, .. } = *taken;
         let before = self.found.len();
-        let replayed = self.instability.replay(&trap, system.0, number, received, &mut self.found);
-        self.note_essence(before, &trap, received);
+        let replayed = self.instability.replay(trap, system.0, number, received, &mut self.found);
+        self.note_essence(before, trap, received);
         let Some(judged) = replayed else { return };
-        let standing = self.instability.standing(&trap, system.0, judged, received);
+        let standing = self.instability.standing(trap, system.0, judged, received);
         let held_back = judged.outcome != Outcome::Copy
-            && self.forwarding.decide(&trap, system.0, &standing) == Decision::Suppressed;
+            && self.forwarding.decide(trap, system.0, &standing) == Decision::Suppressed;
         if let Some(slot) = standing.object {
             if held_back {
                 self.instability.suppressed(slot);
             }
             self.instability.spooled(slot, number);
         }
+    }
+
+    /// Passes on what the mate had taken in and could not tell everyone, and judges what the mate has not
+    /// (PAIR-2). If this agent starts anew, it is not judged again.
+    pub(super) fn handed_over(&mut self, taken: &Taken, names: &[String], heeded: bool) {
+        let configured = &self.settings.forwarding.targets;
+        let is_for = |target: &ForwardTarget| target.durable && names.contains(&target.name);
+        let targets: forwarding::Targets = (0..)
+            .zip(configured)
+            .filter(|(_, target)| is_for(target))
+            .map(|(place, _)| place)
+            .collect();
+        let Taken { form, request_id, received, system, source, .. } = *taken;
+        // What the mate has written can be read.
+        let Ok(trap) = Trap::of_varbinds(form, &taken.community, request_id, &taken.varbinds)
+        else {
+            return;
+        };
+        if targets.is_empty() && heeded {
+            return;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        if form.is_inform() {
+            let print = self.print(&trap, source);
+            self.repeats.note(print, Before { received, number });
+        }
+        if !heeded {
+            self.judge_again(taken, &trap, number);
+        } else if let Some(slot) = self.instability.object_of(&trap, system.0) {
+            self.instability.spooled(slot, number);
+        }
+        self.counters.handed_over += 1;
+        for &target in &targets {
+            if let Some(count) = self.counters.forwarded.get_mut(usize::from(target)) {
+                *count += 1;
+            }
+        }
+        self.taken.push_back(Taken { number: Some(number), targets, ..taken.clone() });
     }
 
     /// Notes in what has been found since what began it, so that two agents that were sent the same trap

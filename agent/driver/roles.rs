@@ -60,7 +60,9 @@ impl Driver {
             }
             FromPair::RestartUnasked => self.tell_supervisor(SupervisorHandle::nobody_takes_over),
             FromPair::Finding(found) => {
-                let finding = roles::finding(&found);
+                let view = self.roles.as_ref().and_then(|roles| roles.pair.view());
+                let refused = view.and_then(|view| view.channel.refused);
+                let finding = roles::finding(&found, refused);
                 if let Some(roles) = &mut self.roles {
                     roles.carried.found(finding.kind, &finding.object);
                 }

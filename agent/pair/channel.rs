@@ -49,7 +49,12 @@ use self::{
     counters::{Counters, Refusal},
     keeper::Keeper,
 };
-use super::{directory::Directory, frame, keys::Identity, seal::Seals};
+use super::{
+    directory::Directory,
+    frame,
+    keys::{Fingerprint, Identity},
+    seal::Seals,
+};
 
 /// What the channel is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -182,9 +187,26 @@ impl Link {
 pub struct Channel {
     options: watch::Sender<Options>,
     counters: Arc<Counters>,
+    noted: watch::Receiver<Noted>,
+}
+
+/// What is known of this agent's own side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Who is trusted now.
+    pub trusted: Option<Fingerprint>,
+    /// Why that is not known.
+    pub not_readable: Option<String>,
+    /// Why nobody can connect.
+    pub not_listening: Option<String>,
 }
 
 impl Channel {
+    /// What is known of this agent's own side.
+    pub fn noted(&self) -> Noted {
+        self.noted.borrow().clone()
+    }
+
     /// What it counts.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
@@ -211,8 +233,9 @@ pub fn start(
     let (events, taken) = mpsc::unbounded_channel();
     let counters = Arc::new(Counters::default());
     let (options, told) = watch::channel(options);
-    let keeper =
-        Keeper::new(identity, directory.clone(), seals, Arc::clone(&counters), events, told);
+    let (note, noted) = watch::channel(Noted::default());
+    let directory = directory.clone();
+    let keeper = Keeper::new(identity, directory, seals, Arc::clone(&counters), events, told, note);
     tokio::spawn(keeper.run());
-    (Channel { options, counters }, taken)
+    (Channel { options, counters, noted }, taken)
 }

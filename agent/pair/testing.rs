@@ -91,6 +91,7 @@ pub fn view() -> View {
             heard: Some(ago(200)),
             failures,
             refused: None,
+            trusted: None,
             refusals: Refusal::ALL.map(|why| (why.name(), 0)).into(),
             octets_sent: 123_456,
             octets_received: 6_543,

@@ -28,7 +28,7 @@ use evenkeel_core::{
         Event, Identity, Input, Order, Pair, Refusal, Role,
         message::{Heartbeat, Message, RoleSaid},
         paths::{Channel as ChannelState, Via, Wrong},
-        term::Term,
+        term::{Slot, Term},
         version::Version,
         witness::Testimony,
     },
@@ -42,7 +42,7 @@ use tokio::{
 
 use super::{
     Beginning, Configured, FRAMES, FromPair, PairHandle, Started, ToPair, ToReplica, View,
-    channel::{self, Channel, Link},
+    channel::{self, Channel, Link, counters::Refusal as Refused},
     directory::Directory,
     kept::{Keeper, KeptFile, Wrote},
     keys,
@@ -580,6 +580,7 @@ impl Thread {
                 heard: seen.channel_heard,
                 failures: seen.failures,
                 refused: seen.refused,
+                trusted: channel.noted().trusted,
                 refusals: channel::counters::Refusal::ALL
                     .map(|why| (why.name(), counters.refused(why)))
                     .into(),
@@ -605,18 +606,14 @@ impl Thread {
 
     fn problems(&self) -> Vec<String> {
         let mut problems = self.known.problems.clone();
+        let channel::Noted { not_readable, not_listening, .. } = self.channel.noted();
+        problems.extend(not_readable.into_iter().chain(not_listening));
         problems.extend(self.witnesses.problem().map(str::to_owned));
         problems.extend(self.seen.not_kept.clone());
         if self.happened.is_closed() {
             problems.push("the task of the state channel has ended; the log says why".to_owned());
         }
-        if self.seen.refused == Some(channel::counters::Refusal::NothingTrusted.name()) {
-            problems.push(
-                "no mate is trusted yet: enter what `evenkeel pair fingerprint` prints on the mate by \
-                 `evenkeel pair trust`"
-                    .to_owned(),
-            );
-        }
+        problems.extend(self.seen.refused.and_then(|why| self.known.explain(why)));
         problems
     }
 }
@@ -634,6 +631,31 @@ async fn forward(mut frames: mpsc::Receiver<Vec<u8>>, link: watch::Receiver<Opti
 }
 
 impl Known {
+    /// What is to be done about a mate that is refused, where this agent's configuration may be wrong.
+    fn explain(&self, refused: &str) -> Option<String> {
+        let Known { name, identity, .. } = self;
+        let number = |slot: Slot| u8::from(slot == Slot::One);
+        let (own, other) = (number(identity.slot), number(identity.slot.other()));
+        let is = |why: Refused| why.name() == refused;
+        if is(Refused::NothingTrusted) {
+            Some(
+                "no mate is trusted yet: enter what `evenkeel pair fingerprint` prints on the mate by \
+                 `evenkeel pair trust`"
+                    .to_owned(),
+            )
+        } else if is(Refused::SameSlot) {
+            Some(format!(
+                "the mate has the same slot, {own}, and is refused: give one of the two `slot = {other}`"
+            ))
+        } else if is(Refused::SameName) {
+            Some(format!(
+                "the mate has the same name, {name}, and is refused: give one of the two another `name`"
+            ))
+        } else {
+            None
+        }
+    }
+
     fn channel_options(&self) -> channel::Options {
         let Known { name, identity, configured, .. } = self;
         channel::Options {

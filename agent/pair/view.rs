@@ -17,7 +17,7 @@ use evenkeel_core::{
     time::Time,
 };
 
-use super::{paths::Path, witnesses::Witness};
+use super::{keys::Fingerprint, paths::Path, witnesses::Witness};
 use crate::gate::Gate;
 
 /// The pair, as of one moment.
@@ -175,6 +175,8 @@ pub struct ChannelView {
     pub heard: Option<Time>,
     /// How often it went wrong: connecting, reading, writing.
     pub failures: Failures,
+    /// The fingerprint of the mate that is trusted.
+    pub trusted: Option<Fingerprint>,
     /// Why the mate was refused the last time, if it was since the channel was up last.
     pub refused: Option<&'static str>,
     /// Connections and frames that were refused, by reason.

@@ -104,8 +104,13 @@ impl Roles {
 }
 
 /// What the pair's thread finds, as the core takes it in.
-pub fn finding(found: &pair::Finding) -> Finding {
+/// `refused` is why the mate was refused last, if it was.
+pub fn finding(found: &pair::Finding, refused: Option<&str>) -> Finding {
     let pair::Finding { at, condition, begins } = found;
+    let mut detail = condition.to_string();
+    if let (Condition::SyncLost(_), Some(refused)) = (condition, refused) {
+        detail.push_str(&format!(", which was refused: {}", refused.replace('_', " ")));
+    }
     let (kind, object) = match condition {
         Condition::SyncLost(_) => (Kind::MateSyncLost, Object::Mate),
         Condition::PathLost(interface) => (Kind::MatePathLost, Object::MatePath(interface.clone())),
@@ -113,7 +118,7 @@ pub fn finding(found: &pair::Finding) -> Finding {
         Condition::LimitReached => (Kind::FailoverLimitReached, Object::Pair),
     };
     match begins {
-        true => Finding::raise(kind, object, condition.to_string(), *at),
+        true => Finding::raise(kind, object, detail, *at),
         false => Finding::clear(kind, object, ClearReason::Ended, *at),
     }
 }
@@ -153,12 +158,17 @@ mod tests {
             (Condition::PathLost("eth1".to_owned()), Kind::MatePathLost, "the mate by eth1"),
             (Condition::LimitReached, Kind::FailoverLimitReached, "the pair"),
         ] {
-            let begun = finding(&pair::Finding { at, condition: condition.clone(), begins: true });
+            let begun = pair::Finding { at, condition: condition.clone(), begins: true };
+            let begun = finding(&begun, None);
             assert_eq!((begun.kind, begun.object.to_string().as_str()), (kind, text));
             assert_eq!(begun.detail, Some(condition.to_string()));
-            let ended = finding(&pair::Finding { at, condition, begins: false });
+            let ended = finding(&pair::Finding { at, condition, begins: false }, None);
             assert_eq!(ended.cleared, Some(ClearReason::Ended));
         }
+        let condition = Condition::SyncLost(Wrong::Connect);
+        let begun = finding(&pair::Finding { at, condition, begins: true }, Some("same_slot"));
+        let detail = begun.detail.expect("it says why");
+        assert_eq!(detail, "cannot connect to the mate, which was refused: same slot");
     }
 
     #[test]

@@ -3,17 +3,8 @@
 
 use std::{future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use evenkeel_core::pair::{paths::Wrong, term::Slot};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
-};
-use tracing::warn;
-
 use super::{
-    Event, Options,
+    Event, Noted, Options,
     counters::{Counters, Refusal, add},
     handshake::{Meeting, Met, NotMet},
     wire::Wire,
@@ -23,7 +14,14 @@ use crate::pair::{
     keys::{Fingerprint, Identity},
     seal::Seals,
     secrets,
-    trust::Trust,
+    trust::{Trust, TrustError},
+};
+use evenkeel_core::pair::{paths::Wrong, term::Slot};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 
 /// The first wait before connecting again, which doubles up to the last: a mate that starts again is
@@ -31,8 +29,16 @@ use crate::pair::{
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
+/// How long slot 0 waits for the mate before it connects itself. It is slot 1 that is to connect: if it
+/// does not, it may have slot 0, too, which this shows.
+const ANYWAY: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether another mate is trusted, and tried to listen where that failed.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// So long a handshake waits for the disk to say who is trusted, if that was known before: half of what
+/// the mate has patience for.
+const READ: Duration = Duration::from_secs(1);
 
 /// Handshakes at a time with whoever comes from the mate's address, and with all others: strangers
 /// can't keep the mate out.
@@ -51,6 +57,9 @@ pub struct Keeper {
 
     /// Who is trusted, when it was last looked.
     trusted: Option<Fingerprint>,
+    /// The file is read at one place at a time.
+    reader: Arc<Semaphore>,
+    reading: JoinSet<Result<Option<Fingerprint>, TrustError>>,
     listener: Option<TcpListener>,
     handshakes: JoinSet<Outcome>,
     from_mate: Arc<Semaphore>,
@@ -64,7 +73,7 @@ pub struct Keeper {
     wait: Duration,
     up_since: Instant,
     told_refusal: Option<Refusal>,
-    told_problem: Option<String>,
+    noted: watch::Sender<Noted>,
 }
 
 /// How a handshake ended.
@@ -74,7 +83,7 @@ struct Outcome {
     /// What came of it.
     met: io::Result<Result<Met, NotMet>>,
     /// Who was trusted when it began.
-    trusted: Fingerprint,
+    trusted: Option<Fingerprint>,
 }
 
 /// What to do next.
@@ -84,6 +93,7 @@ enum Next {
     Ended(Wrong),
     Connect,
     Look,
+    Read(Result<Option<Fingerprint>, TrustError>),
     Told(bool),
 }
 
@@ -96,8 +106,10 @@ impl Keeper {
         counters: Arc<Counters>,
         events: mpsc::UnboundedSender<Event>,
         told: watch::Receiver<Options>,
+        noted: watch::Sender<Noted>,
     ) -> Keeper {
         let options = told.borrow().clone();
+        let wait = if options.slot == Slot::One { Duration::ZERO } else { ANYWAY };
         Keeper {
             identity,
             trust: Trust::of(&directory),
@@ -108,6 +120,8 @@ impl Keeper {
             told,
             options,
             trusted: None,
+            reader: Arc::new(Semaphore::new(1)),
+            reading: JoinSet::new(),
             listener: None,
             handshakes: JoinSet::new(),
             from_mate: Arc::new(Semaphore::new(HANDSHAKES)),
@@ -115,11 +129,11 @@ impl Keeper {
             current: JoinSet::new(),
             mate: None,
             connecting: false,
-            connect_at: Instant::now(),
+            connect_at: Instant::now() + wait,
             wait: FIRST_WAIT,
             up_since: Instant::now(),
             told_refusal: None,
-            told_problem: None,
+            noted,
         }
     }
 
@@ -137,13 +151,19 @@ impl Keeper {
                     // Whoever was aborted is not waited for.
                     Err(_) => continue,
                 },
+                Some(read) = self.reading.join_next() => match read {
+                    Ok(read) => Next::Read(read),
+                    // It is read again.
+                    Err(_) => continue,
+                },
                 accepted = accept(self.listener.as_ref()) => Next::Accepted(accepted),
                 () = sleep_until(self.connect_at), if self.is_to_connect() => Next::Connect,
             };
             match next {
                 Next::Told(true) => self.set().await,
                 Next::Told(false) => return,
-                Next::Look => self.look().await,
+                Next::Look => self.look(),
+                Next::Read(read) => self.read(read).await,
                 Next::Ended(wrong) => self.tell_down(wrong),
                 Next::Shaken(outcome) => self.shaken(*outcome).await,
                 Next::Accepted(Ok((stream, from))) => self.accepted(stream, from),
@@ -155,7 +175,12 @@ impl Keeper {
     }
 
     fn is_to_connect(&self) -> bool {
-        self.options.slot == Slot::One && !self.connecting && self.current.is_empty()
+        !self.connecting && self.current.is_empty()
+    }
+
+    /// Whether it is this agent that is to connect.
+    fn connects(&self) -> bool {
+        self.options.slot == Slot::One
     }
 
     /// Other options: everything begins anew.
@@ -168,12 +193,22 @@ impl Keeper {
         self.listener = None;
         self.drop_handshakes().await;
         self.end(Wrong::Connect).await;
-        self.look().await;
+        self.look();
     }
 
-    /// Looks who is trusted, and whether it can be listened.
-    async fn look(&mut self) {
-        let (trusted, problem) = match self.trust.read() {
+    /// Has it looked who is trusted, and listens.
+    fn look(&mut self) {
+        if let Ok(place) = Arc::clone(&self.reader).try_acquire_owned() {
+            let trust = self.trust.clone();
+            self.reading.spawn_blocking(move || read(&trust, place));
+        }
+        let problem = self.listen();
+        self.note(|noted| noted.not_listening = problem);
+    }
+
+    /// This is who is trusted now.
+    async fn read(&mut self, read: Result<Option<Fingerprint>, TrustError>) {
+        let (trusted, problem) = match read {
             Ok(trusted) => (trusted, None),
             Err(error) => (None, Some(format!("{:#}", anyhow::Error::from(error)))),
         };
@@ -191,8 +226,7 @@ impl Keeper {
         } else if self.told_refusal == Some(Refusal::NothingTrusted) {
             self.told_refusal = None;
         }
-        let problem = problem.or_else(|| self.listen());
-        self.tell_problem(problem);
+        self.note(|noted| (noted.trusted, noted.not_readable) = (trusted, problem));
     }
 
     /// Listens, if it does not yet. Gives back why it can't.
@@ -214,39 +248,66 @@ impl Keeper {
 
     /// Somebody has connected.
     fn accepted(&mut self, stream: TcpStream, from: SocketAddr) {
-        let Some(meeting) = self.meeting() else {
-            return self.counters.refuse(Refusal::NothingTrusted);
-        };
         let is_mate = from.ip().to_canonical() == self.options.mate.ip();
         let places = if is_mate { &self.from_mate } else { &self.from_others };
         let Ok(place) = Arc::clone(places).try_acquire_owned() else {
             return self.counters.refuse(Refusal::Busy);
         };
-        self.handshakes.spawn(meet(meeting, stream, place));
+        let (trusted, with) = (self.now_trusted(), self.meeting());
+        self.handshakes.spawn(async move {
+            let trusted = trusted.await;
+            let met = match trusted {
+                Some(trusted) => with(trusted).meet(stream, true).await,
+                None => Err(NotMet { why: Refusal::NothingTrusted, known: false }),
+            };
+            drop(place);
+            Outcome { ours: false, met: Ok(met), trusted }
+        });
     }
 
     /// It is time to connect.
     fn connect(&mut self) {
-        self.connect_at = Instant::now() + self.wait;
+        self.connect_at = Instant::now() + self.until_next();
         self.wait = (self.wait * 2).min(LAST_WAIT);
-        let Some(meeting) = self.meeting() else { return self.tell_down(Wrong::Connect) };
         self.connecting = true;
+        let (trusted, with) = (self.now_trusted(), self.meeting());
         self.handshakes.spawn(async move {
-            let trusted = meeting.trusted;
-            Outcome { ours: true, met: meeting.connect().await, trusted }
+            let trusted = trusted.await;
+            let met = match trusted {
+                Some(trusted) => with(trusted).connect().await,
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
+            Outcome { ours: true, met, trusted }
         });
     }
 
-    /// What a handshake needs; nothing if nobody is trusted. The file is read each time, so that what an
-    /// operator has just entered holds.
-    fn meeting(&self) -> Option<Meeting> {
-        let trusted = self.trust.read().ok()??;
-        Some(Meeting {
-            options: self.options.clone(),
-            identity: Arc::clone(&self.identity),
-            trusted,
-            seals: self.seals.clone(),
-        })
+    /// How long to wait before connecting once more.
+    fn until_next(&self) -> Duration {
+        if self.connects() { self.wait } else { ANYWAY }
+    }
+
+    /// Who is trusted now, so that what an operator has just entered holds. Heartbeats leave by this thread,
+    /// which does not wait for a disk: if that takes too long, what was known before holds.
+    fn now_trusted(&self) -> impl Future<Output = Option<Fingerprint>> + use<> {
+        let (trust, reader, known) = (self.trust.clone(), Arc::clone(&self.reader), self.trusted);
+        let read = async move {
+            let place = reader.acquire_owned().await.ok()?;
+            let read = tokio::task::spawn_blocking(move || read(&trust, place)).await;
+            read.ok()?.ok()?
+        };
+        async move {
+            match known {
+                Some(known) => timeout(READ, read).await.unwrap_or(Some(known)),
+                None => read.await,
+            }
+        }
+    }
+
+    /// What a handshake needs, with whoever is trusted then.
+    fn meeting(&self) -> impl FnOnce(Fingerprint) -> Meeting + use<> {
+        let (options, identity) = (self.options.clone(), Arc::clone(&self.identity));
+        let seals = self.seals.clone();
+        move |trusted| Meeting { options, identity, trusted, seals }
     }
 
     /// A handshake has ended.
@@ -258,27 +319,27 @@ impl Keeper {
             Ok(Ok(met)) => self.met(met, outcome.trusted).await,
             Ok(Err(NotMet { why, known })) => {
                 self.counters.refuse(why);
-                if known || outcome.ours {
+                if known || outcome.ours && self.connects() {
                     self.tell_refusal(why);
                 }
                 if outcome.ours {
-                    self.tell_down(Wrong::Connect);
+                    self.tell_not_connected();
                 }
             }
             // Nobody is there.
-            Err(_) => self.tell_down(Wrong::Connect),
+            Err(_) => self.tell_not_connected(),
         }
     }
 
     /// The mate is there. Its connection takes the place of the one before.
-    async fn met(&mut self, met: Met, trusted: Fingerprint) {
+    async fn met(&mut self, met: Met, trusted: Option<Fingerprint>) {
         let Met { stream, mate, fingerprint, secrets } = met;
         if !self.current.is_empty() {
             add(&self.counters.replaced, 1);
             self.end(Wrong::Read).await;
         }
         add(&self.counters.connected, 1);
-        self.trusted = Some(trusted);
+        self.trusted = trusted;
         self.mate = Some(fingerprint);
         self.up_since = Instant::now();
         self.told_refusal = None;
@@ -295,7 +356,8 @@ impl Keeper {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = secrets::write(&directory, &secrets) {
                 let error = anyhow::Error::from(error);
-                warn!("heartbeats need the state channel after the next start: {error:#}");
+                // A thread of its own may wait for the log.
+                tracing::warn!("heartbeats need the state channel after the next start: {error:#}");
             }
         });
     }
@@ -322,9 +384,16 @@ impl Keeper {
                 if self.up_since.elapsed() > LAST_WAIT {
                     self.wait = FIRST_WAIT;
                 }
-                self.connect_at = Instant::now() + self.wait;
+                self.connect_at = Instant::now() + self.until_next();
             }
             self.tell(Event::Down(wrong));
+        }
+    }
+
+    /// This agent could not connect. If it need not, that is nothing to tell.
+    fn tell_not_connected(&mut self) {
+        if self.connects() {
+            self.tell_down(Wrong::Connect);
         }
     }
 
@@ -334,14 +403,8 @@ impl Keeper {
         }
     }
 
-    /// A problem of this host's own, which is logged when it is another than before.
-    fn tell_problem(&mut self, problem: Option<String>) {
-        if problem != self.told_problem {
-            if let Some(problem) = &problem {
-                warn!("{problem}");
-            }
-            self.told_problem = problem;
-        }
+    fn note(&self, change: impl FnOnce(&mut Noted)) {
+        self.noted.send_modify(change);
     }
 
     fn tell(&self, event: Event) {
@@ -350,11 +413,11 @@ impl Keeper {
     }
 }
 
-async fn meet(meeting: Meeting, stream: TcpStream, place: OwnedSemaphorePermit) -> Outcome {
-    let trusted = meeting.trusted;
-    let met = meeting.meet(stream, true).await;
+/// Reads who is trusted, and gives the place back.
+fn read(trust: &Trust, place: OwnedSemaphorePermit) -> Result<Option<Fingerprint>, TrustError> {
+    let read = trust.read();
     drop(place);
-    Outcome { ours: false, met: Ok(met), trusted }
+    read
 }
 
 /// When the connection has ended, and why; never if there is none.

@@ -17,7 +17,7 @@ use super::{
     handshake::{Meeting, Met},
     tls, *,
 };
-use crate::pair::{keys::Fingerprint, seal::Opened, trust::Trust};
+use crate::pair::{seal::Opened, trust::Trust};
 
 /// Everything here happens within milliseconds, but for what waits two seconds on purpose.
 const LONG: Duration = Duration::from_secs(20);
@@ -338,6 +338,13 @@ async fn a_mate_that_is_no_mate_is_told_once() {
     let mut north = north.start();
     for (agent, why) in [(own_slot, Refusal::SameSlot), (own_name, Refusal::SameName)] {
         north.agent.trust(&agent);
+        let trusts = Some(agent.identity.fingerprint);
+        let looked = async {
+            while north.channel.noted().trusted != trusts {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(LONG, looked).await.expect("it looks each second");
         let fingerprint = north.agent.identity.fingerprint;
         for _ in 0..2 {
             let stream = north.connect(agent.options.listen.ip()).await;
@@ -348,6 +355,97 @@ async fn a_mate_that_is_no_mate_is_told_once() {
         north.counted(why, 2).await;
     }
     assert!(north.events.try_recv().is_err(), "it was told once");
+}
+
+#[tokio::test]
+async fn pair_8_two_of_one_slot_are_told_why_they_do_not_meet() {
+    for slot in [Slot::Zero, Slot::One] {
+        let [one, other] = [address(), address()];
+        let north = Agent::new(slot, "north", [one, other]);
+        let south = Agent::new(slot, "south", [other, one]);
+        north.trust(&south);
+        south.trust(&north);
+        for mut agent in [north, south].map(Agent::start) {
+            // A busy machine may take too long for one handshake, or two.
+            loop {
+                match agent.refused().await {
+                    Refusal::SameSlot => break,
+                    Refusal::Handshake | Refusal::HandshakeTimeout => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            agent.counted(Refusal::SameSlot, 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn pair_8_slot_0_connects_if_slot_1_cannot() {
+    let [north, mut south] = agents();
+    // Where nobody is.
+    south.options.mate = SocketAddr::new(address(), 19041);
+    let [mut north, mut south] = [north.start(), south.start()];
+    assert_eq!(north.up().await.0.name, "south");
+    assert_eq!(south.up().await.0.name, "north");
+}
+
+/// A file whose readers wait as long as this is there; but not for ever, so that a test that waits with
+/// them comes to its end.
+struct Hanging {
+    /// Nobody sends: it is over when this is gone.
+    over: Option<std::sync::mpsc::Sender<()>>,
+    ends: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Hanging {
+    fn in_place_of(path: std::path::PathBuf) -> Hanging {
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let (over, waits) = std::sync::mpsc::channel();
+        let ends = std::thread::spawn(move || {
+            let _ = waits.recv_timeout(LONG);
+            // Whoever waits finds it empty, and who comes later nothing.
+            let writer = std::fs::OpenOptions::new().read(true).write(true).open(&path);
+            let _ = std::fs::remove_file(&path);
+            drop(writer);
+        });
+        Hanging { over: Some(over), ends: Some(ends) }
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        drop(self.over.take());
+        if let Some(ends) = self.ends.take() {
+            let _ = ends.join();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_up_neither_what_is_connected_nor_the_next_connection() {
+    let [north, south] = agents();
+    let [mut north, mut south] = [north.start(), south.start()];
+    let (_, link) = north.up().await;
+    south.up().await;
+    let _hanging = Hanging::in_place_of(north.agent.directory.file("mate"));
+    // It is read each second, which takes for ever.
+    let began = tokio::time::Instant::now();
+    let mut longest = Duration::ZERO;
+    while began.elapsed() < Duration::from_millis(1_500) {
+        let sent = tokio::time::Instant::now();
+        assert!(link.send_control(b"heartbeat".to_vec()));
+        assert!(matches!(south.next().await, Event::Control(_)));
+        longest = longest.max(sent.elapsed());
+        sleep(Duration::from_millis(50)).await;
+    }
+    // Whoever waits with the disk waits for longer.
+    assert!(longest < LONG / 2, "{longest:?}");
+    link.close(Wrong::Read);
+    assert!(matches!(north.next().await, Event::Down(Wrong::Read)));
+    assert!(matches!(south.next().await, Event::Down(Wrong::Read)));
+    north.up().await;
+    south.up().await;
 }
 
 #[tokio::test]

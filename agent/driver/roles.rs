@@ -270,8 +270,11 @@ impl Driver {
     /// Of a pair, each second: what can be seen of it and is not told. The mate's name, once it has said
     /// it; and which alarms of an earlier run are over.
     pub(super) async fn look_at_pair(&mut self) {
-        let Some(roles) = &self.roles else { return };
+        let Some(roles) = &mut self.roles else { return };
         let Some(view) = roles.pair.view() else { return };
+        if let Some(trusted) = view.channel.trusted {
+            roles.follow_trust(trusted);
+        }
         let over = roles.carried.over(self.agent.alarms().local(), &view, Clock::now());
         if let Some(name) = &view.mate_name
             && self.agent.alarms().mate_name() != Some(name)

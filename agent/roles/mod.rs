@@ -28,12 +28,12 @@ use tokio::sync::mpsc;
 
 pub use self::{
     carried::Carried,
-    start::{Begun, begin},
+    start::{Begun, PrintKey, begin},
     voices::Voices,
 };
 use crate::{
     gate::Gate,
-    pair::{FromPair, PairHandle},
+    pair::{FromPair, PairHandle, keys::Fingerprint},
     replica::{FromReplica, ReplicaHandle},
 };
 
@@ -59,6 +59,8 @@ pub struct Roles {
     pub shadow: Shadow,
     /// On the primary: what it has taken in.
     pub unconfirmed: Unconfirmed,
+    /// What both are told apart by.
+    pub prints: PrintKey,
     /// What the mate has said of its host before this agent leads.
     pub held: Vec<FromReplica>,
     /// Alarms of the pair that an earlier run left.
@@ -93,6 +95,14 @@ impl Roles {
         }
         if self.held.len() < HELD {
             self.held.push(said);
+        }
+    }
+
+    /// Another mate may be trusted than when this agent started.
+    pub fn follow_trust(&mut self, trusted: Fingerprint) {
+        if self.prints.follow(trusted) {
+            self.shadow.set_printer(self.prints.printer());
+            self.unconfirmed.set_printer(self.prints.printer());
         }
     }
 

@@ -18,7 +18,12 @@ use crate::{
     gate::Gate,
     hub::Hub,
     outbox::Outspool,
-    pair::{self, FromPair, PairHandle, ToPair, directory::Directory, keys, trust::Trust},
+    pair::{
+        self, FromPair, PairHandle, ToPair,
+        directory::Directory,
+        keys::{self, Fingerprint},
+        trust::Trust,
+    },
     replica::{self, FromReplica, Link, Replica, ReplicaHandle, Said},
     spool::Spool,
     store::{self, Store},
@@ -48,7 +53,7 @@ pub struct Mate {
     replica: ReplicaHandle,
     replicated: mpsc::UnboundedReceiver<FromReplica>,
     gate: Gate,
-    printer: Printer,
+    prints: PrintKey,
 }
 
 /// Starts both. Store and spool follow from here on, until this agent is primary.
@@ -61,7 +66,7 @@ pub async fn begin(begun: Begun) -> anyhow::Result<Mate> {
     let (state_dir, gate) = (beginning.state_dir.clone(), beginning.gate.clone());
     let pair::Started { handle, events, replica: heard } =
         pair::start(beginning).context("cannot start the pair")?;
-    let printer = Printer::new(print_key(&state_dir)?);
+    let prints = PrintKey::read(&state_dir)?;
     tokio::spawn(pair::follow_host(handle.clone(), host));
     let link = link(&handle);
     let parts = replica::Parts { store, spool, state_dir, link, heard, wait, clock: present };
@@ -73,7 +78,7 @@ pub async fn begin(begun: Begun) -> anyhow::Result<Mate> {
             of_peers.peers(changes);
         }
     });
-    Ok(Mate { pair: handle, told: events, replica, replicated, gate, printer })
+    Ok(Mate { pair: handle, told: events, replica, replicated, gate, prints })
 }
 
 impl Mate {
@@ -85,7 +90,7 @@ impl Mate {
         spool: Arc<Spool>,
         outspool: Arc<Outspool>,
     ) -> Roles {
-        let Mate { pair, told, replica, replicated, gate, printer } = self;
+        let Mate { pair, told, replica, replicated, gate, prints } = self;
         let voices = Voices { hub, store, spool, outspool, replica: replica.clone() };
         Roles {
             pair,
@@ -94,8 +99,9 @@ impl Mate {
             replicated,
             gate,
             voices,
-            shadow: Shadow::new(printer.clone()),
-            unconfirmed: Unconfirmed::new(printer),
+            shadow: Shadow::new(prints.printer()),
+            unconfirmed: Unconfirmed::new(prints.printer()),
+            prints,
             held: Vec::new(),
             carried: Carried::default(),
         }
@@ -128,15 +134,34 @@ fn link(pair: &PairHandle) -> Link {
     Link { frames, said }
 }
 
-/// Both agents know both fingerprints, and nobody else has to.
-fn print_key(state_dir: &Path) -> anyhow::Result<u64> {
-    let directory = Directory::of(state_dir);
-    let own = keys::Identity::load_or_make(&directory).context("this agent has no key")?;
-    // Without the mate's, the two make different prints, and no trap is let go of too soon.
-    let mate = Trust::of(&directory).read().ok().flatten();
-    let mut both = [Some(own.fingerprint.to_string()), mate.map(|mate| mate.to_string())];
-    both.sort();
-    Ok(identities::hash(&format!("{both:?}")))
+/// What the prints of traps are made by: both agents know both fingerprints, and nobody else has to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrintKey {
+    own: Fingerprint,
+    /// Without the mate's, the two make different prints, and no trap is let go of too soon.
+    mate: Option<Fingerprint>,
+}
+
+impl PrintKey {
+    fn read(state_dir: &Path) -> anyhow::Result<PrintKey> {
+        let directory = Directory::of(state_dir);
+        let own = keys::Identity::load_or_make(&directory).context("this agent has no key")?;
+        let mate = Trust::of(&directory).read().ok().flatten();
+        Ok(PrintKey { own: own.fingerprint, mate })
+    }
+
+    /// Whether it is another one as this mate is trusted now.
+    pub fn follow(&mut self, trusted: Fingerprint) -> bool {
+        self.mate.replace(trusted) != Some(trusted)
+    }
+
+    /// What makes the prints.
+    pub fn printer(&self) -> Printer {
+        let PrintKey { own, mate } = self;
+        let mut both = [Some(own.to_string()), mate.map(|mate| mate.to_string())];
+        both.sort();
+        Printer::new(identities::hash(&format!("{both:?}")))
+    }
 }
 
 /// The clock of the store and the spool.
@@ -145,4 +170,20 @@ fn present() -> store::Now {
     let moment = store::Moment { mono: now.time, wall: now.wall_time() };
     // It was read at the start, and can't go away.
     store::Now { moment, boot_id: store::boot_id().unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pair_12_mates_make_the_same_prints_as_soon_as_each_is_trusted() {
+        let [one, two] = [1, 2].map(|octet| Fingerprint([octet; 32]));
+        let print = |key: &PrintKey| key.printer().print([192, 0, 2, 1].into(), b"trap");
+        let mut here = PrintKey { own: one, mate: None };
+        let mut there = PrintKey { own: two, mate: Some(one) };
+        assert_ne!(print(&here), print(&there));
+        assert!(here.follow(two) && !here.follow(two) && !there.follow(one));
+        assert_eq!(print(&here), print(&there));
+    }
 }

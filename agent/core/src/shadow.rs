@@ -146,6 +146,16 @@ impl Shadow {
         }
     }
 
+    /// Prints are made by another key from now on: the mate is another one.
+    pub fn set_printer(&mut self, printer: Printer) {
+        for kept in &mut self.kept {
+            kept.print = printer.print(kept.source.ip(), &kept.bytes);
+        }
+        self.printer = printer;
+        self.said.clear();
+        self.known.clear();
+    }
+
     /// Keeps a datagram, unless the primary has confirmed it already.
     pub fn keep(&mut self, datagram: &Datagram<'_>) {
         let Datagram { source, received, door, bytes } = *datagram;
@@ -244,6 +254,12 @@ impl Unconfirmed {
         Unconfirmed { printer, prints: Vec::new(), dropped: 0 }
     }
 
+    /// Prints are made by another key from now on. Those that were made are of no use to the mate.
+    pub fn set_printer(&mut self, printer: Printer) {
+        self.printer = printer;
+        self.prints.clear();
+    }
+
     /// Notes a datagram that is taken in. Beyond [`MOST`] between two checkpoints they are not noted: the
     /// standby then keeps what it could let go of.
     pub fn note(&mut self, source: IpAddr, octets: &[u8]) {
@@ -304,6 +320,24 @@ mod tests {
         let stats = shadow.stats();
         assert_eq!((stats.heard, stats.confirmed, stats.taken_in, stats.kept), (4, 2, 2, 0));
         assert!(left(&mut shadow, 11).is_empty(), "once");
+    }
+
+    #[test]
+    fn pair_12_what_was_kept_before_the_mate_was_trusted_is_let_go_of_when_it_is_confirmed() {
+        let mut shadow = Shadow::new(Printer::new(1));
+        let mut primary = Unconfirmed::new(Printer::new(2));
+        let device = "192.0.2.1".parse().unwrap();
+        shadow.keep(&heard("192.0.2.1", b"one", 1));
+        primary.note(device, b"one");
+        shadow.confirm(&primary.take(), Time::from_millis(5));
+        assert_eq!(shadow.stats().kept, 1, "the two make different prints");
+        shadow.set_printer(Printer::new(7));
+        primary.set_printer(Printer::new(7));
+        shadow.keep(&heard("192.0.2.1", b"two", 6));
+        primary.note(device, b"one");
+        primary.note(device, b"two");
+        shadow.confirm(&primary.take(), Time::from_millis(9));
+        assert_eq!((shadow.stats().kept, shadow.stats().octets), (0, 0));
     }
 
     #[test]

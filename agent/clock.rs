@@ -17,6 +17,13 @@ pub const LEAD: Duration = Duration::from_secs(366 * 86_400);
 #[derive(Clone, Copy, Debug)]
 pub struct Clock;
 
+/// The clock of the pair, and of whoever asks whether this agent may speak: CLOCK_BOOTTIME, which is
+/// CLOCK_MONOTONIC and goes on while the host sleeps. So the time that it slept counts against the own
+/// licence as any other in which this agent stood still (PAIR-17). What the network did meanwhile nobody
+/// has heard, and so all else goes by [`Clock`].
+#[derive(Clone, Copy, Debug)]
+pub struct BootClock;
+
 /// Both clocks, read as good as at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -37,29 +44,51 @@ impl Clock {
     /// The wall clock is read between two readings of the monotonic one. If the thread lost the
     /// CPU in between, the pair is off by as much, so it is read again.
     pub fn both() -> Reading {
-        /// Three readings through the vDSO take a tenth of a microsecond; this leaves room for a
-        /// slow clock source and still is far below what a stamp must be good for.
-        const AT_ONCE: Duration = Duration::from_micros(20);
-        /// On a host whose clock source is slower than that, the last try is as good as any.
-        const TRIES: usize = 4;
-
-        let mut before = Clock::now();
-        let mut tries = 1;
-        loop {
-            let wall = read(libc::CLOCK_REALTIME);
-            let time = Clock::now();
-            if time.since(before) <= AT_ONCE || tries == TRIES {
-                return Reading { time, wall };
-            }
-            before = time;
-            tries += 1;
-        }
+        at_once(Clock::now)
     }
 
     /// What the wall clock shows, as it runs now, at the origin of the monotonic clock: in
     /// milliseconds since 1970.
     pub fn wall_origin_ms() -> i64 {
         Clock::both().origin_ms()
+    }
+}
+
+impl BootClock {
+    /// The clock now.
+    pub fn now() -> Time {
+        Time::from_nanos(u64::try_from(read(libc::CLOCK_BOOTTIME)).unwrap_or(0)) + LEAD
+    }
+
+    /// This clock and the wall clock now.
+    pub fn both() -> Reading {
+        at_once(BootClock::now)
+    }
+
+    /// A moment of this clock on [`Clock`]. Of one before the host slept it is as long ago.
+    pub fn on_monotonic(at: Time) -> Time {
+        Clock::now() - BootClock::now().since(at)
+    }
+}
+
+/// A clock and the wall clock now.
+fn at_once(clock: impl Fn() -> Time) -> Reading {
+    /// Three readings through the vDSO take a tenth of a microsecond; this leaves room for a
+    /// slow clock source and still is far below what a stamp must be good for.
+    const AT_ONCE: Duration = Duration::from_micros(20);
+    /// On a host whose clock source is slower than that, the last try is as good as any.
+    const TRIES: usize = 4;
+
+    let mut before = clock();
+    let mut tries = 1;
+    loop {
+        let wall = read(libc::CLOCK_REALTIME);
+        let time = clock();
+        if time.since(before) <= AT_ONCE || tries == TRIES {
+            return Reading { time, wall };
+        }
+        before = time;
+        tries += 1;
     }
 }
 
@@ -89,7 +118,7 @@ pub fn receipt(stamp: i64, now: Reading, floor: Time) -> Time {
 
 fn read(clock: libc::clockid_t) -> i64 {
     let mut at = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `at` is a timespec that lives until the call returns. Both clocks exist on every
+    // SAFETY: `at` is a timespec that lives until the call returns. All three clocks exist on every
     // Linux, so the call can't fail.
     unsafe { libc::clock_gettime(clock, &raw mut at) };
     nanos(&at)
@@ -143,6 +172,19 @@ mod tests {
             let reading = Reading { time: Time::from_nanos(time), wall };
             assert_eq!(reading.origin_ms(), origin, "wall {wall}, up {time}");
         }
+    }
+
+    #[test]
+    fn pair_17_the_time_that_the_host_slept_is_in_one_clock_and_not_in_the_other() {
+        let (before, asleep) =
+            (BootClock::now(), read(libc::CLOCK_BOOTTIME) - read(libc::CLOCK_MONOTONIC));
+        let reading = BootClock::both();
+        assert!(before <= reading.time && reading.time <= BootClock::now());
+        // The two are read one after the other.
+        let slept = reading.time.since(Clock::now()).as_secs_f64();
+        assert!((slept - asleep as f64 / 1e9).abs() < 10.0, "{slept} s, {asleep} ns");
+        let ago = Clock::now().since(BootClock::on_monotonic(before));
+        assert!(ago < Duration::from_secs(10), "{ago:?}");
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //!
 //! Two things must hold. The agent must be *open*: it is primary and has taken over the shared state.
 //! And its *licence* must not have lapsed, which is a moment, so that an agent that stood still finds
-//! its licence gone though nobody told it. Asking costs two loads and takes no lock.
+//! its licence gone though nobody told it. It is a moment of [`BootClock`](crate::clock::BootClock), as the
+//! time that the host slept counts too. Asking costs two loads and takes no lock.
 
 use std::sync::{
     Arc,

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    clock::Clock,
+    clock::{BootClock, Clock},
     control::RejectedDatagram,
     driver::Request,
     metrics::{Metrics, Surroundings, UNSTABLE_SERIES},
@@ -171,7 +171,7 @@ impl Hub {
             problems: self.problems(),
             targets: self.targets(),
             peers: self.peers_view(Rows::None).await?.as_ref().map(PeersSummary::new),
-            pair: self.pair_view().map(|view| PairStatus::new(&view, Clock::both())),
+            pair: self.pair_view().map(|view| PairStatus::new(&view, BootClock::both())),
         };
         Ok(Status::new(snapshot, about))
     }

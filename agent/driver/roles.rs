@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 
 use super::Driver;
 use crate::{
-    clock::Clock,
+    clock::{BootClock, Clock},
     ear::Batch,
     outbox,
     pair::{self, FromPair},
@@ -298,7 +298,7 @@ impl Driver {
     /// Before the end: what waits for a licence that does not come is let go of.
     pub(super) fn silence(&self) {
         if let Some(roles) = &self.roles
-            && !roles.gate.may_speak(Clock::now())
+            && !roles.gate.may_speak(BootClock::now())
         {
             roles.gate.set_open(false);
         }

@@ -29,7 +29,7 @@ use super::{
     stats::{Fallback, Unfit},
 };
 use crate::{
-    clock::Clock,
+    clock::{BootClock, Clock},
     gate::Gate,
     supervisor::pulse::{Pulse, SIGN},
 };
@@ -109,7 +109,7 @@ impl Worker {
         loop {
             // To wait for a licence is no stall (PAIR-9).
             pulse.beat();
-            if self.gate.may_speak(Clock::now()) {
+            if self.gate.may_speak(BootClock::now()) {
                 return true;
             }
             if !self.gate.is_open() {

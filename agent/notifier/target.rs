@@ -19,7 +19,7 @@ use super::{
     Surroundings, Target, lock,
     machine::{Action, Machine, Read, Source},
 };
-use crate::clock::Clock;
+use crate::clock::{BootClock, Clock};
 
 /// How long a cursor that has moved on may go without being kept while there is more to do: what a
 /// crash of the process repeats.
@@ -63,7 +63,7 @@ impl Task {
     /// Does one thing. Nothing once the store has ended, and so does the agent.
     async fn step(&mut self) -> Option<()> {
         // PAIR-17: what may not be said now waits, whatever is due.
-        self.around.gate.opened(Clock::now).await;
+        self.around.gate.opened(BootClock::now).await;
         // Before the machine is asked, so that what comes meanwhile wakes us again.
         let committed = *self.around.committed.borrow_and_update();
         let spooled = *self.around.spooled.borrow_and_update();
@@ -119,7 +119,7 @@ impl Task {
             }
         };
         // This task may have stood still since it was asked first.
-        self.around.gate.opened(Clock::now).await;
+        self.around.gate.opened(BootClock::now).await;
         let sent = socket.send(datagram).await;
         self.socket = Some(socket);
         sent.map(drop)

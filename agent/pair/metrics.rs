@@ -6,7 +6,7 @@ use evenkeel_core::pair::{Role, paths::Channel, sync::Synchrony};
 use prometheus::proto::MetricFamily;
 
 use super::view::View;
-use crate::{clock::Clock, families::Families};
+use crate::{clock::BootClock, families::Families};
 
 /// The families of one moment.
 pub fn families(view: &View) -> Vec<MetricFamily> {
@@ -18,7 +18,7 @@ pub fn families(view: &View) -> Vec<MetricFamily> {
 }
 
 fn roles(page: &mut Families, view: &View) {
-    let now = Clock::now();
+    let now = BootClock::now();
     let so = |so: bool| f64::from(u8::from(so));
     page.gauges(
         "evenkeel_pair_role",
@@ -76,7 +76,7 @@ fn roles(page: &mut Families, view: &View) {
 
 fn heartbeats(page: &mut Families, view: &View) {
     let timeout = view.settings.timing.mate_timeout();
-    let now = Clock::now();
+    let now = BootClock::now();
     page.counters(
         "evenkeel_pair_heartbeats_sent_total",
         "Heartbeats that left by a path.",
@@ -164,7 +164,7 @@ fn state(page: &mut Families, view: &View) {
     );
     // Without synchronisation it is as old as what was synchronised last.
     let lag = match view.synchronised {
-        Some(at) if !in_sync => Clock::now().since(at),
+        Some(at) if !in_sync => BootClock::now().since(at),
         Some(_) | None => lag,
     };
     page.gauges(

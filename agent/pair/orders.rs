@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{OrderError, PairHandle, status::PairDocument};
 use crate::{
     cli::{PairFormat, PairOrder, RunningAgent},
-    clock::Clock,
+    clock::BootClock,
     control, refused,
     status::{
         command,
@@ -80,7 +80,7 @@ pub async fn answer(question: &str, pair: Option<&PairHandle>) -> anyhow::Result
     let order = match question {
         "status" => {
             let view = pair.view().context("the pair's thread has just been started")?;
-            return Ok(serde_json::to_string(&PairDocument::new(&view, Clock::both()))?);
+            return Ok(serde_json::to_string(&PairDocument::new(&view, BootClock::both()))?);
         }
         "failover" => Order::Failover,
         "hold" => Order::Hold,

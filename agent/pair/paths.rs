@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
-    clock::{self, Clock},
+    clock::{self, BootClock},
     ear::{recvmmsg::Slots, socket::set_option},
 };
 
@@ -318,7 +318,7 @@ impl Path {
                 // An interruption, or an ICMP error of an earlier datagram: it may go on.
                 Err(_) => continue,
             }
-            let reading = Clock::both();
+            let reading = BootClock::both();
             for message in slots.messages() {
                 let at = message
                     .stamp
@@ -385,10 +385,10 @@ mod tests {
                 ends("lo", "127.0.0.1:0", mates[0].local_addr().unwrap()),
                 ends("lo", "127.0.0.2:0", mates[1].local_addr().unwrap()),
             ],
-            Clock::now(),
+            BootClock::now(),
         );
         let mut number = 0;
-        paths.send(Clock::now(), || {
+        paths.send(BootClock::now(), || {
             number += 1;
             Some(vec![number])
         });
@@ -400,9 +400,9 @@ mod tests {
             mate.send_to(&[10, nth as u8], from).unwrap();
             poll_fn(|cx| paths.poll_readable(cx)).await;
             let mut came = Vec::new();
-            let before = Clock::now() - Duration::from_secs(1);
-            let behind = paths.read(Clock::now(), |received| {
-                assert!(received.at > before && received.at <= Clock::now());
+            let before = BootClock::now() - Duration::from_secs(1);
+            let behind = paths.read(BootClock::now(), |received| {
+                assert!(received.at > before && received.at <= BootClock::now());
                 came.push((received.path, received.octets.to_vec()));
             });
             assert_eq!((came, behind), (vec![(nth as u8, vec![10, nth as u8])], None));
@@ -414,8 +414,8 @@ mod tests {
     async fn an_address_that_is_not_there_keeps_no_path_from_being_opened() {
         // 192.0.2.0/24 is for documentation (RFC 5737).
         let ends = vec![ends("eth9", "192.0.2.77:0", "192.0.2.78:9".parse().unwrap())];
-        let mut paths = Paths::open(ends, Clock::now());
-        let now = Clock::now();
+        let mut paths = Paths::open(ends, BootClock::now());
+        let now = BootClock::now();
         paths.send(now, || Some(vec![1]));
         let path = paths.iter().next().unwrap();
         assert_eq!(path.sent, 0);
@@ -431,18 +431,18 @@ mod tests {
     async fn a_flood_holds_nobody_up_and_says_how_far_it_was_read() {
         let mate = UdpSocket::bind("127.0.0.1:0").unwrap();
         let ends = vec![ends("lo", "127.0.0.1:0", mate.local_addr().unwrap())];
-        let mut paths = Paths::open(ends, Clock::now());
-        paths.send(Clock::now(), || Some(vec![1]));
+        let mut paths = Paths::open(ends, BootClock::now());
+        paths.send(BootClock::now(), || Some(vec![1]));
         let (_, to) = mate.recv_from(&mut [0; 8]).unwrap();
-        let began = Clock::now();
+        let began = BootClock::now();
         for _ in 0..BATCH * BATCHES + 10 {
             mate.send_to(&[7], to).unwrap();
         }
         let mut came = 0;
-        let behind = paths.read(Clock::now(), |_| came += 1);
-        assert!(behind.is_some_and(|at| at > began && at < Clock::now()));
+        let behind = paths.read(BootClock::now(), |_| came += 1);
+        assert!(behind.is_some_and(|at| at > began && at < BootClock::now()));
         assert!(came <= BATCH * BATCHES);
-        while paths.read(Clock::now(), |_| came += 1).is_some() {}
+        while paths.read(BootClock::now(), |_| came += 1).is_some() {}
         assert!(came > BATCH * BATCHES / 2);
     }
 }

@@ -22,11 +22,11 @@ use super::{
     view::{ChannelView, Failures, PathView, Takeovers, View},
     witnesses::{From, Witness},
 };
-use crate::{clock::Clock, gate::Gate};
+use crate::{clock::BootClock, gate::Gate};
 
 /// When all of it is seen.
 pub fn now() -> Time {
-    Clock::now()
+    BootClock::now()
 }
 
 /// A primary in term 4, with its standby in synchronisation, one path of two lost, after a takeover.

@@ -25,7 +25,7 @@ use std::{
 use anyhow::Context as _;
 use evenkeel_core::{
     pair::{
-        Event, Identity, Input, Order, Pair, Refusal, Role,
+        Event, Finding, Identity, Input, Order, Pair, Refusal, Role,
         message::{Heartbeat, Message, RoleSaid},
         paths::{Channel as ChannelState, Via, Wrong},
         term::{Slot, Term},
@@ -55,7 +55,7 @@ use super::{
     witnesses::Witnesses,
 };
 use crate::{
-    clock::{Clock, Reading},
+    clock::{BootClock, Reading},
     gate::Gate,
     supervisor::pulse::{Pulse, SIGN},
 };
@@ -84,7 +84,7 @@ pub fn start(beginning: Beginning) -> anyhow::Result<Started> {
     let directory = Directory::of(&state_dir);
     let keys = keys::Identity::load_or_make(&directory).context("this agent has no key")?;
     let file = KeptFile::new(&state_dir, &boot_id);
-    let found = file.begin(slot, Clock::both())?;
+    let found = file.begin(slot, BootClock::both())?;
     let mut problems: Vec<String> = found.problem.into_iter().collect();
     if let Err(error) = Trust::of(&directory).read() {
         problems.push(error.to_string());
@@ -97,7 +97,7 @@ pub fn start(beginning: Beginning) -> anyhow::Result<Started> {
     let (wrote_sender, wrote) = mpsc::unbounded_channel();
     let keeper = Keeper::spawn(file, found.run, wrote_sender).context("cannot start a thread")?;
     let identity = Identity { slot, run: found.run, version: version() };
-    let now = Clock::now();
+    let now = BootClock::now();
     let settings = configured.settings(true);
     let pair = Pair::new(identity, settings, &found.kept, found.away, now);
     let ways = Ways { told, frames, events: events_sender, replica: replica_sender, wrote };
@@ -189,7 +189,7 @@ impl Thread {
         gate: Gate,
         view: watch::Sender<Option<Arc<View>>>,
     ) -> Thread {
-        let now = Clock::now();
+        let now = BootClock::now();
         let Ways { told, frames, events, replica, wrote } = ways;
         let Carries { keys, directory, seals, keeper } = carries;
         let configured = &known.configured;
@@ -225,7 +225,7 @@ impl Thread {
 
     async fn run(mut self) {
         let pulse = Pulse::of_thread(Part::StateChannel);
-        self.tell_settings(Clock::now());
+        self.tell_settings(BootClock::now());
         loop {
             pulse.beat();
             if self.turn() {
@@ -235,11 +235,11 @@ impl Thread {
             }
             match self.wait().await {
                 Woken::Look => {}
-                Woken::Told(Some(told)) => self.hear(told, Clock::now()),
+                Woken::Told(Some(told)) => self.hear(told, BootClock::now()),
                 // Nobody is left who could ask for anything.
                 Woken::Told(None) => return,
-                Woken::Channel(Some(event)) => self.hear_channel(event, Clock::now()),
-                Woken::Wrote(Some(wrote)) => self.hear_wrote(wrote, Clock::now()),
+                Woken::Channel(Some(event)) => self.hear_channel(event, BootClock::now()),
+                Woken::Wrote(Some(wrote)) => self.hear_wrote(wrote, BootClock::now()),
                 // What has ended has nothing more to say, and the next turn goes on without it.
                 Woken::Channel(None) | Woken::Wrote(None) => {}
             }
@@ -248,7 +248,7 @@ impl Thread {
 
     async fn wait(&mut self) -> Woken {
         let Thread { pair, told, happened, wrote, paths, witnesses, .. } = self;
-        let until = pair.next_deadline().since(Clock::now()).min(SIGN);
+        let until = pair.next_deadline().since(BootClock::now()).min(SIGN);
         let readable = poll_fn(|cx| {
             let (paths, witnesses) = (paths.poll_readable(cx), witnesses.poll_readable(cx));
             if paths.is_ready() || witnesses.is_ready() { Poll::Ready(()) } else { Poll::Pending }
@@ -265,7 +265,7 @@ impl Thread {
 
     /// One turn. Returns whether there is more to take in at once.
     fn turn(&mut self) -> bool {
-        let reading = Clock::both();
+        let reading = BootClock::both();
         let now = reading.time;
         let behind = self.read_paths(now);
         for answer in self.witnesses.read(now) {
@@ -490,7 +490,10 @@ impl Thread {
                 FromPair::TookOver(takeover)
             }
             Event::SteppedBack { why, at: _ } => FromPair::SteppedBack { why },
-            Event::Finding(finding) => FromPair::Finding(finding),
+            Event::Finding(finding) => {
+                let at = BootClock::on_monotonic(finding.at);
+                FromPair::Finding(Finding { at, ..finding })
+            }
             Event::Done(order) => return self.answer(order, Ok(())),
             Event::Refused(order, why) => return self.answer(order, Err(why)),
             Event::RestartUnasked => FromPair::RestartUnasked,

@@ -28,7 +28,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::paths::watched;
 use crate::{
-    clock::{self, Clock},
+    clock::{self, BootClock},
     ear::{
         icmp::{self as ear_icmp, Family},
         recvmmsg::Slots,
@@ -301,7 +301,7 @@ impl Witnesses {
             }
             // The filter lets through what answers our own questions, and those are few.
             while self.slots.receive(door.fd.as_fd()).is_ok() {
-                let reading = Clock::both();
+                let reading = BootClock::both();
                 for message in self.slots.messages() {
                     let at = message
                         .stamp
@@ -418,7 +418,7 @@ mod tests {
     #[tokio::test]
     async fn pair_4_by_default_gateways_and_notification_targets_are_witnesses() {
         let targets = addresses(&["192.0.2.9", "127.0.0.1", "192.0.2.1", "fe80::1"]);
-        let mut witnesses = Witnesses::open(None, targets, Clock::now());
+        let mut witnesses = Witnesses::open(None, targets, BootClock::now());
         assert!(witnesses.any(), "what gateways there are is not known yet");
         witnesses.set_gateways(addresses(&["192.0.2.1", "2001:db8::1"]));
         assert_eq!(
@@ -432,21 +432,21 @@ mod tests {
         witnesses.set_gateways(Vec::new());
         assert_eq!(asked(&witnesses).len(), 3, "they are out of reach, which is the question");
         let named = Some(addresses(&["192.0.2.7"]));
-        witnesses.configure(named, Vec::new(), Clock::now());
+        witnesses.configure(named, Vec::new(), BootClock::now());
         assert_eq!(asked(&witnesses), [("192.0.2.7".to_owned(), From::Configured)]);
-        witnesses.configure(Some(Vec::new()), Vec::new(), Clock::now());
+        witnesses.configure(Some(Vec::new()), Vec::new(), BootClock::now());
         assert!(!witnesses.any() && witnesses.list().is_empty());
-        let mut witnesses = Witnesses::open(None, addresses(&["::1"]), Clock::now());
+        let mut witnesses = Witnesses::open(None, addresses(&["::1"]), BootClock::now());
         witnesses.set_gateways(Vec::new());
         assert!(!witnesses.any(), "there is nobody");
     }
 
     #[tokio::test]
     async fn pair_4_an_address_of_this_host_is_no_witness() {
-        let mut witnesses = Witnesses::open(None, Vec::new(), Clock::now());
+        let mut witnesses = Witnesses::open(None, Vec::new(), BootClock::now());
         witnesses.set_gateways(addresses(&["192.0.2.1"]));
         witnesses.list[0].address = "127.0.0.1".parse().unwrap();
-        witnesses.ask(Clock::now());
+        witnesses.ask(BootClock::now());
         assert_eq!(witnesses.list[0].error.as_deref(), Some("it is an address of this host"));
         assert!(witnesses.questions.is_empty());
     }

@@ -18,7 +18,10 @@ use super::{
     machine::{Action, Delivery, Machine},
     syslog, webhook,
 };
-use crate::{clock::Clock, notifier::Reach};
+use crate::{
+    clock::{BootClock, Clock},
+    notifier::Reach,
+};
 
 /// How many alerts one request to an Alertmanager has.
 const ALERTS: usize = 500;
@@ -55,12 +58,12 @@ pub async fn run(receiver: Receiver, machine: Arc<Mutex<Machine>>, mut around: S
             }
             Action::Deliver(rows) => {
                 // What may not be said now waits, whatever is due.
-                around.gate.opened(Clock::now).await;
+                around.gate.opened(BootClock::now).await;
                 let how = courier_does(&mut courier, move |courier| courier.deliver(&rows)).await;
                 lock(&machine).delivered(how, Clock::now());
             }
             Action::Resend => {
-                around.gate.opened(Clock::now).await;
+                around.gate.opened(BootClock::now).await;
                 let active = Arc::clone(&around.active);
                 let filter = receiver.filter.clone();
                 let how = courier_does(&mut courier, move |courier| match active.active() {

@@ -18,7 +18,7 @@ use std::{
 use evenkeel_core::input::{Answer, Door};
 use socket2::SockAddr;
 
-use crate::{clock::Clock, ear::EarSocket, gate::Gate};
+use crate::{clock::BootClock, ear::EarSocket, gate::Gate};
 
 /// How many answers go with one call.
 const BATCH: usize = 128;
@@ -94,7 +94,7 @@ impl AnswerSockets {
 
     /// Sends answers, without waiting for anything.
     pub fn send(&self, answers: &[Answer]) {
-        if self.shared.gate.get().is_some_and(|gate| !gate.may_speak(Clock::now())) {
+        if self.shared.gate.get().is_some_and(|gate| !gate.may_speak(BootClock::now())) {
             self.shared.failed.fetch_add(answers.len() as u64, Ordering::Relaxed);
             return;
         }

@@ -591,6 +591,7 @@ impl Driver {
                 store: self.store.stats(),
                 spool: self.spool.stats(),
                 forwards: self.onward.stats(),
+                shadow: self.roles.as_ref().map(|roles| roles.shadow.stats()).unwrap_or_default(),
             },
         )
     }

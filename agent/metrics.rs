@@ -150,6 +150,8 @@ metrics! {
     spool_failures: IntCounter, "evenkeel_spool_failures_total";
     /// Traps of the spool that an earlier run took in and that were judged again.
     spool_replayed: IntCounter, "evenkeel_spool_replayed_total";
+    /// Traps that the mate had taken in as primary, and that went on from here.
+    spool_handed_over: IntCounter, "evenkeel_spool_handed_over_total";
     /// Entries that were deleted before a notification target had them, as the spool was too large.
     spool_lost: IntCounterVec, "evenkeel_spool_lost_total", ["target"];
     /// Datagrams that were not taken in, by reason.
@@ -288,7 +290,8 @@ impl Metrics {
         let mut families = inner.registry.gather();
         drop(inner);
         families.extend(peers.into_iter().flat_map(peers::metrics::families));
-        families.extend(around.pair.iter().flat_map(|pair| pair::metrics::families(pair)));
+        let of_pair = |pair: &Arc<View>| pair::metrics::families(pair, &snapshot.shadow);
+        families.extend(around.pair.iter().flat_map(of_pair));
         let mut page = TextEncoder::new().encode_to_string(&families)?;
         if let Some(peers) = peers {
             peers::series::append(&mut page, peers);
@@ -439,6 +442,7 @@ impl Inner {
         set(&self.traps_suppressed, counters.suppressed);
         set(&self.traps_doubled, counters.doubled);
         set(&self.spool_replayed, counters.replayed);
+        set(&self.spool_handed_over, counters.handed_over);
         let spool = &snapshot.spool;
         set(&self.spool_entries, spool.entries);
         self.spool_size.set(signed(spool.size));
@@ -694,7 +698,7 @@ mod tests {
         });
         let of_each = [peers::series::UP, peers::series::ROUND_TRIP, peers::series::UNANSWERED]
             .map(|name| (name.to_owned(), owned(&["group", "peer"])));
-        let pair = pair::metrics::families(&pair::testing::view());
+        let pair = pair::metrics::families(&pair::testing::view(), &Default::default());
         let of_pair = pair.iter().map(|family| {
             let labels = family.get_metric()[0].get_label();
             (family.name().to_owned(), labels.iter().map(|label| label.name().to_owned()).collect())

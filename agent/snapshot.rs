@@ -14,6 +14,7 @@ use evenkeel_core::{
     counters::{Counters, Rejected},
     flow::FlowState,
     plan::FlowKey,
+    shadow::ShadowStats,
     subnets::{FlowCounters, SubnetView},
     time::{Time, WallTime},
     usm::{LocalEngine, UsmStats},
@@ -81,6 +82,8 @@ pub struct Snapshot {
     pub forward_targets: Vec<String>,
     /// What became of messages of SNMPv3.
     pub usm: UsmStats,
+    /// What a standby has kept of the traps that came to it (PAIR-12).
+    pub shadow: ShadowStats,
     /// SNMP engines in memory.
     pub engines: usize,
     /// Our own SNMP engine.
@@ -97,6 +100,8 @@ pub struct Around {
     pub spool: spool::Stats,
     /// How the forwarder's targets fare, and the octets that wait.
     pub forwards: (Vec<ForwardStats>, usize),
+    /// What a standby keeps of the traps that come to it.
+    pub shadow: ShadowStats,
 }
 
 /// An object with counted traps in its trap window, fewer than the threshold.
@@ -157,7 +162,7 @@ impl Snapshot {
         replies: Option<Arc<EarStats>>,
         around: Around,
     ) -> Snapshot {
-        let Around { discarded_replies, store, spool, forwards } = around;
+        let Around { discarded_replies, store, spool, forwards, shadow } = around;
         let (forwards, forwarder_waiting) = forwards;
         let forward_targets = &agent.settings().forwarding.targets;
         let instability = agent.instability();
@@ -173,6 +178,7 @@ impl Snapshot {
             (Reverse(one.last), &one.object).cmp(&(Reverse(other.last), &other.object))
         });
         Snapshot {
+            shadow,
             at: agent.alarms().wall(now),
             counters: agent.counters().clone(),
             active: *agent.alarms().by_kind(),

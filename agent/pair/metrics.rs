@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use evenkeel_core::pair::{Role, paths::Channel, sync::Synchrony};
+use evenkeel_core::{
+    pair::{Role, paths::Channel, sync::Synchrony},
+    shadow::ShadowStats,
+};
 use prometheus::proto::MetricFamily;
 
 use super::view::View;
 use crate::{clock::BootClock, families::Families};
 
 /// The families of one moment.
-pub fn families(view: &View) -> Vec<MetricFamily> {
+pub fn families(view: &View, shadow: &ShadowStats) -> Vec<MetricFamily> {
     let mut page = Families::default();
     roles(&mut page, view);
     heartbeats(&mut page, view);
     state(&mut page, view);
+    traps(&mut page, shadow);
     page.0
 }
 
@@ -178,5 +182,28 @@ fn state(page: &mut Families, view: &View) {
         "Full copies of the state that have begun.",
         [],
         [([], view.copies)],
+    );
+}
+
+/// PAIR-12.
+fn traps(page: &mut Families, shadow: &ShadowStats) {
+    let ShadowStats { confirmed, expired, dropped, taken_in, kept, .. } = *shadow;
+    page.gauges(
+        "evenkeel_pair_shadow_traps",
+        "Trap datagrams that this standby keeps, as the primary has not confirmed them yet.",
+        [],
+        [([], kept as f64)],
+    );
+    page.counters(
+        "evenkeel_pair_shadow_traps_total",
+        "Trap datagrams that came to this standby, by what became of them.",
+        ["outcome"],
+        [
+            ("confirmed", confirmed),
+            ("expired", expired),
+            ("dropped", dropped),
+            ("taken_in", taken_in),
+        ]
+        .map(|(outcome, count)| ([outcome], count)),
     );
 }

@@ -221,6 +221,31 @@ export function agent() {
         noValue: 'None.',
       }),
     )
+    .withPanel(
+      p.lines({
+        title: 'Traps that a standby keeps',
+        description:
+          'Trap datagrams that come to the standby too, by what becomes of them: confirmed by the primary, taken in at a takeover, too old (the primary does not hear that device), or dropped for lack of room; and traps that the mate had taken in while both were primary.',
+        unit: 'short',
+        queries: [
+          {
+            expr: `sum by (instance, outcome) (${increase('evenkeel_pair_shadow_traps_total')}) > 0`,
+            legend: '{{outcome}}, {{instance}}',
+          },
+          {
+            expr: `max by (instance) (${of('evenkeel_pair_shadow_traps')}) > 0`,
+            legend: 'kept now, {{instance}}',
+          },
+          {
+            expr: `sum by (instance) (${increase('evenkeel_spool_handed_over_total')}) > 0`,
+            legend: 'handed over by the mate, {{instance}}',
+          },
+        ],
+        width: 12,
+        links: [p.toStatusPage()],
+        noValue: 'None.',
+      }),
+    )
     .withRow(new RowBuilder('Agent'))
     .withPanel(
       p.table({

@@ -163,3 +163,45 @@ fn pair_3_a_takeover_that_is_ordered_tells_an_nms_nothing_twice() {
         pair.one.journal() == pair.two.journal()
     });
 }
+
+/// Beside what all have: peers that are asked each second, of which one is there from the start.
+const PEERS: &str = r#"
+[[peers.group]]
+name = "field"
+interval = "1s"
+timeout = "400ms"
+peers = ["10.1.0.254", "10.1.0.253"]
+"#;
+
+#[test]
+fn pair_11_a_peer_that_was_down_before_a_takeover_is_told_of_when_it_is_back_and_not_before() {
+    let hosts = Hosts::new();
+    let mut pair = Pair::start(&hosts, &format!("{MORE}{PEERS}"));
+    let nms = Nms::start(&hosts.gate, NMS);
+    let of_peers = || about(&told(&nms), "10.1.0.253").into_iter().cloned().collect::<Vec<_>>();
+    wait_until("the peer that is not there to be told of", LIMIT, || of_peers().len() == 1);
+    let [(summary, id)] = of_peers().try_into().expect("one");
+    assert!(summary.starts_with("raised peer_down"), "{summary}");
+    wait_until("both to have the same journal", LIMIT, || pair.one.journal() == pair.two.journal());
+
+    let killed = Instant::now();
+    pair.one.kill9();
+    let took = until_primary(&pair.two, killed);
+    assert!(took <= TAKEOVER, "{took:?}");
+    // The new primary asks them: three rounds say that one answers and the other does not.
+    let answers = |group| {
+        let metrics = pair.two.metrics();
+        metrics.sum("evenkeel_peers_answers_total", &[("group", group)])
+    };
+    let states = |state| pair.two.metrics().sum("evenkeel_peers", &[("state", state)]);
+    wait_until("the new primary to have asked", LIMIT, || answers("field") >= 3.0);
+    assert_eq!((states("down"), states("alive")), (1.0, 1.0));
+    assert_eq!(of_peers(), [(summary.clone(), id.clone())], "nothing was told at the takeover");
+
+    hosts.gate.address("eth0", "10.1.0.253/24");
+    wait_until("its return to be told", LIMIT, || of_peers().len() == 2);
+    let cleared = of_peers().remove(1);
+    assert!(cleared.0.starts_with("cleared peer_down"), "{cleared:?}");
+    assert_eq!(cleared.1, id, "it has the identity that the other agent gave it");
+    assert!(about(&told(&nms), "10.1.0.254").is_empty(), "the other one was never down");
+}

@@ -18,6 +18,7 @@ mod notifications;
 mod packages;
 mod page;
 mod pair;
+mod pair_setup;
 mod peers;
 mod prometheus;
 mod receivers;

@@ -3,6 +3,8 @@
 
 #[path = "fuzz/doors.rs"]
 mod doors;
+#[path = "fuzz/pair_doors.rs"]
+mod pair_doors;
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -16,7 +18,11 @@ use crate::common::{
 
 /// The seeds by name.
 pub fn seeds() -> BTreeMap<String, Vec<u8>> {
-    let directory = repository("tests/fuzz/seeds");
+    seeds_of("tests/fuzz/seeds")
+}
+
+fn seeds_of(directory: &str) -> BTreeMap<String, Vec<u8>> {
+    let directory = repository(directory);
     let entries = fs::read_dir(&directory).expect("the seeds are part of the repository");
     let read = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().expect("a plain name");
@@ -52,6 +58,40 @@ fn trap_7_no_seed_and_no_part_of_one_is_too_much_for_any_door() {
             let mut altered = seed.clone();
             altered[at] ^= 0x80 >> (at % 8);
             doors.feed(&altered);
+        }
+    }
+}
+
+#[test]
+fn pair_16_no_seed_and_no_part_of_one_is_too_much_for_what_reads_a_mate() {
+    let directory = "tests/fuzz/pair_seeds";
+    if std::env::var_os("EVENKEEL_WRITE_EXPECTED").is_some() {
+        let to = repository(directory);
+        fs::create_dir_all(&to).expect("a writable repository");
+        for (name, seed) in pair_doors::seeds() {
+            fs::write(to.join(name), seed).expect("writable");
+        }
+    }
+    let seeds = seeds_of(directory);
+    let made: BTreeMap<String, Vec<u8>> =
+        pair_doors::seeds().into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect();
+    for (name, seed) in &made {
+        assert_eq!(seeds.get(name), Some(seed), "{name}: EVENKEEL_WRITE_EXPECTED=1 writes it anew");
+        let mut doors = pair_doors::Doors::new();
+        doors.feed(seed);
+        assert!(doors.understood() > 0, "{name} was not understood");
+    }
+    let mut doors = pair_doors::Doors::new();
+    for seed in seeds.values() {
+        for length in 0..seed.len() {
+            doors.feed(&seed[..length]);
+        }
+        for at in 0..seed.len() {
+            for bit in 0..8 {
+                let mut altered = seed.clone();
+                altered[at] ^= 1 << bit;
+                doors.feed(&altered);
+            }
         }
     }
 }

@@ -433,7 +433,10 @@ impl World {
     /// Whether somebody should speak, as an agent that is well and reaches a witness has had the time
     /// to: nothing was done to it since `since`.
     pub fn should_speak(&self, since: Time) -> bool {
-        let limit = ms(4_900);
+        // Who is heard and does not hear is left the time in which it may take over with its state, before
+        // the other one, which was just started, begins to wait.
+        let cut = |from: usize| self.links[from].iter().all(|link| link.cut);
+        let limit = if cut(0) == cut(1) { ms(4_900) } else { ms(8_900) };
         self.now.since(since) > limit
             && self.now.since(self.spoken) > limit
             && (0..2).any(|host| self.is_well(host))

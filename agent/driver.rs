@@ -135,7 +135,7 @@ pub struct Parts {
     pub onward: Onward,
     /// What the notifier says of its targets.
     pub reach: mpsc::UnboundedReceiver<Reach>,
-    /// What the peer monitor has found.
+    /// What the peer monitor and the supervisor have found.
     pub found: mpsc::UnboundedReceiver<Vec<Finding>>,
     /// What moves addresses,
     pub mover: Mover,
@@ -165,7 +165,7 @@ pub struct Driver {
     onward: Onward,
     /// What the notifier says of its targets.
     reach: mpsc::UnboundedReceiver<Reach>,
-    /// What the peer monitor has found.
+    /// What the peer monitor and the supervisor have found.
     found: mpsc::UnboundedReceiver<Vec<Finding>>,
     mover: Mover,
     moved: mpsc::UnboundedReceiver<Moved>,
@@ -480,13 +480,20 @@ impl Driver {
         self.drain().await;
     }
 
-    /// The peer monitor has found something (PEER-2, 3, 9, 15).
+    /// The peer monitor (PEER-2, 3, 9, 15) or the supervisor (PAIR-9) has found something.
     async fn heed_found(&mut self, found: Vec<Finding>) {
-        if self.follows() {
-            return;
-        }
-        self.feed(&Input::Found(found));
+        self.feed_found(found);
         self.drain().await;
+    }
+
+    /// What is local to this host is judged in any role; of the peers, the primary alone speaks.
+    fn feed_found(&mut self, mut found: Vec<Finding>) {
+        if self.follows() {
+            found.retain(|finding| finding.object.is_local());
+        }
+        if !found.is_empty() {
+            self.feed(&Input::Found(found));
+        }
     }
 
     async fn follow_host(&mut self, host: Host) {
@@ -601,7 +608,7 @@ impl Driver {
             self.end_ear(traps).await;
         }
         while let Ok(found) = self.found.try_recv() {
-            self.feed(&Input::Found(found));
+            self.feed_found(found);
         }
         self.onward.drain(&mut self.agent);
         while let Some(event) = self.agent.poll_event() {

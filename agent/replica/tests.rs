@@ -406,18 +406,37 @@ fn prints_come_after_the_records_that_heed_their_traps() {
     let many = (0..5_000).map(|object| record(object, 1)).collect();
     a.store.checkpoint_state(many, vec![], clock().moment, Duration::ZERO);
     a.handle.prints(vec![1, 2, 3]);
-    let prints = wait(async {
+    assert_eq!(prints(&mut b), [1, 2, 3]);
+    let there = wait(b.handle.lead(None)).unwrap().restored.state.records.len();
+    assert_eq!(there, 5_000);
+}
+
+/// The next prints that a standby is told.
+fn prints(standby: &mut Node) -> Vec<u64> {
+    wait(async {
         loop {
-            match b.told.recv().await {
+            match standby.told.recv().await {
                 Some(FromReplica::Prints(prints)) => return prints,
                 Some(_) => {}
                 None => panic!("the replica ended"),
             }
         }
-    });
-    assert_eq!(prints, [1, 2, 3]);
+    })
+}
+
+#[test]
+fn pair_12_a_standby_that_comes_back_is_told_the_prints_of_what_it_has_kept_meanwhile() {
+    let (at_a, at_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, mut b, wire) = pair(at_a.path(), at_b.path());
+    until_in_sync(&a, &b);
+    wire.cut();
+    a.store.checkpoint_state(vec![record(1, 1)], vec![], clock().moment, Duration::ZERO);
+    a.handle.prints(vec![1, 2, 3]);
+    until("it is on the disk", || a.store.stats().waiting_records == 0);
+    wire.up();
+    assert_eq!(prints(&mut b), [1, 2, 3]);
     let there = wait(b.handle.lead(None)).unwrap().restored.state.records.len();
-    assert_eq!(there, 5_000);
+    assert_eq!(there, 1);
 }
 
 #[test]

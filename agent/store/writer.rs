@@ -9,6 +9,7 @@
 //! ```
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,7 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use evenkeel_core::{pair::term::Term, state::RecordKey, supervision::Part, time::WallTime};
+use evenkeel_core::{
+    pair::term::Term,
+    shadow::{KEPT_FOR, MOST},
+    state::RecordKey,
+    supervision::Part,
+    time::WallTime,
+};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
 
@@ -132,6 +139,8 @@ pub struct Writer {
     tap: Option<Tap>,
     /// Prints that are shipped once no record waits any more.
     prints: Vec<u64>,
+    /// Those of the last [`KEPT_FOR`]: a replica that comes has kept their traps, too.
+    printed: VecDeque<(Instant, Vec<u64>)>,
     /// What this run began with, which stays the same when the state is read once more.
     begun: Begun,
 }
@@ -174,6 +183,7 @@ impl Writer {
             term: None,
             tap: None,
             prints: Vec::new(),
+            printed: VecDeque::new(),
             begun,
         }
     }
@@ -264,7 +274,7 @@ impl Writer {
             Message::Term(term) => self.term = term,
             Message::Ship(tap) => self.ship(tap),
             Message::Prints(prints) => {
-                if leads && self.tap.is_some() {
+                if leads {
                     self.prints.extend(prints);
                     self.ship_prints();
                 }
@@ -295,8 +305,9 @@ impl Writer {
             Ok(snapshot) => Shipped::Begin(snapshot),
             Err(error) => Shipped::Failed(error.to_string()),
         };
-        self.prints.clear();
         self.tap = tap.put(begin, 0).then_some(tap);
+        let printed = self.printed.iter().map(|(_, prints)| Item::Prints(prints.clone()));
+        self.ship_items(printed.collect());
     }
 
     fn ship_items(&mut self, items: Vec<Item>) {
@@ -308,7 +319,20 @@ impl Writer {
     fn ship_prints(&mut self) {
         if self.pending.changes.is_empty() && !self.prints.is_empty() {
             let prints = std::mem::take(&mut self.prints);
+            self.note_printed(prints.clone());
             self.ship_items(vec![Item::Prints(prints)]);
+        }
+    }
+
+    fn note_printed(&mut self, prints: Vec<u64>) {
+        let now = Instant::now();
+        self.printed.push_back((now, prints));
+        let mut count: usize = self.printed.iter().map(|(_, prints)| prints.len()).sum();
+        while let Some((at, prints)) = self.printed.front()
+            && (count > MOST || now.saturating_duration_since(*at) > KEPT_FOR)
+        {
+            count -= prints.len();
+            self.printed.pop_front();
         }
     }
 
@@ -322,6 +346,8 @@ impl Writer {
             self.ship_items(vec![Item::Clean]);
         }
         self.tap = None;
+        self.prints.clear();
+        self.printed.clear();
         self.pending = Pending::default();
         (self.heeded, self.retry, self.cursors_since) = (None, None, None);
         self.mode = Mode::Following;

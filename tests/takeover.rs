@@ -9,10 +9,10 @@ use crate::{
 };
 
 /// Where the NMS is, beside the gateway.
-const NMS: &str = "udp:10.1.0.254:11162";
+pub const NMS: &str = "udp:10.1.0.254:11162";
 
 /// For both agents.
-const MORE: &str = r#"
+pub const MORE: &str = r#"
 [[traps.community]]
 name = "public"
 
@@ -28,29 +28,44 @@ inform = true
 "#;
 
 /// A device that sends each trap to both agents, each time under another request-id, as net-snmp does.
-struct Device {
+pub struct Device {
     socket: UdpSocket,
+    traps: u32,
     sent: u32,
 }
 
 impl Device {
     fn new(hosts: &Hosts) -> Device {
-        let socket = hosts.gate.inside(|| UdpSocket::bind("10.1.0.254:0")).expect("its address");
-        Device { socket, sent: 0 }
+        Device::at(hosts, "10.1.0.254")
     }
 
-    fn send(&mut self, trap: Trap) {
-        for agent in ["10.1.0.1:10162", "10.1.0.2:10162"] {
-            self.sent += 1;
-            let uptime = 100_000 + self.sent.div_ceil(2);
-            // Nobody may be there.
-            self.socket.send_to(&wire::v2c_trap(trap, self.sent, uptime), agent).ok();
-        }
+    /// One of this address, which the gateway's host has.
+    pub fn at(hosts: &Hosts, address: &str) -> Device {
+        let bind = || UdpSocket::bind(format!("{address}:0"));
+        Device { socket: hosts.gate.inside(bind).expect("its address"), traps: 0, sent: 0 }
+    }
+
+    pub fn send(&mut self, trap: Trap) {
+        self.traps += 1;
+        [0, 1].into_iter().for_each(|agent| self.deliver(agent, trap));
+    }
+
+    /// Sends a trap to one of the two agents, 0 or 1.
+    pub fn send_to(&mut self, agent: usize, trap: Trap) {
+        self.traps += 1;
+        self.deliver(agent, trap);
+    }
+
+    fn deliver(&mut self, agent: usize, trap: Trap) {
+        self.sent += 1;
+        let agent = ["10.1.0.1:10162", "10.1.0.2:10162"][agent];
+        // Nobody may be there.
+        self.socket.send_to(&wire::v2c_trap(trap, self.sent, 100_000 + self.traps), agent).ok();
     }
 }
 
 /// By id: what the NMS was told, each once though it may have come twice, in the order of its coming.
-fn told(nms: &Nms<'_>) -> Vec<(String, String)> {
+pub fn told(nms: &Nms<'_>) -> Vec<(String, String)> {
     let mut seen = Vec::new();
     for notification in nms.alarms() {
         let told = (notification.summary(), notification.value("evenkeelAlarmId").to_owned());
@@ -66,7 +81,7 @@ fn about<'a>(told: &'a [(String, String)], what: &str) -> Vec<&'a (String, Strin
 }
 
 /// How many alarms of devices the NMS takes for active. Each must be raised before it is cleared, once.
-fn active(told: &[(String, String)]) -> usize {
+pub fn active(told: &[(String, String)]) -> usize {
     let mut raised: BTreeMap<&str, bool> = BTreeMap::new();
     for (summary, id) in told {
         let before = raised.insert(id, summary.starts_with("raised"));

@@ -162,6 +162,26 @@ impl Port<'_> {
         self.switch.ns.exec(&format!("nft delete table bridge deaf_{}", self.name));
     }
 
+    /// Lets the host hear nothing of another one on the switch, while it hears all others and is heard by
+    /// all.
+    pub fn deafen_to(&self, other: &Port<'_>) {
+        let (from, to) = (&other.name, &self.name);
+        self.switch.ns.nft(&format!(
+            "table bridge deaf_{to}_{from} {{
+                chain between_them {{
+                    type filter hook forward priority 0;
+                    iifname {from} oifname {to} drop
+                }}
+            }}"
+        ));
+    }
+
+    /// Lets it hear the other one again.
+    pub fn undeafen_to(&self, other: &Port<'_>) {
+        let (from, to) = (&other.name, &self.name);
+        self.switch.ns.exec(&format!("nft delete table bridge deaf_{to}_{from}"));
+    }
+
     /// Sets the state of the port as the spanning tree protocol would: 0 disabled, 3 forwarding
     /// (bridge(8)).
     fn set_state(&self, state: &str) {

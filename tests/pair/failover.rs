@@ -164,7 +164,6 @@ fn pair_4_pair_10_a_host_without_a_network_steps_back_and_one_that_is_gone_is_re
     assert!(pair.one.log().contains("stepped back: it reaches neither its mate nor a witness"));
     story.until_told();
     pair.ports[0].iter().for_each(super::Port::plug_in);
-    // It does not keep addresses and routes of a link that is down: IPv4 does, the default route is gone.
     pair.until_whole(["standby", "primary"]);
     // What it found while it was alone is told when it is back, by the primary.
     wait_until("that it was cut off to be told, and over", LIMIT, || {

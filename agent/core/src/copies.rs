@@ -9,6 +9,10 @@
 //! the system must have restarted, and then at least sysUpTime has gone by. So what comes sooner
 //! is a copy for certain, and what comes later is one only for as long as a network or a
 //! retransmission may hold it back.
+//!
+//! Of a pair, a device that sends to both agents may number what it sends to each anew. So what the mate
+//! has taken in is told from what reaches this agent by all but the request-id, and each such trap has one
+//! copy at most: of two that differ in the request-id alone, the mate had both.
 
 use std::time::Duration;
 
@@ -48,6 +52,11 @@ impl Mark {
             }
     }
 
+    /// Whether the other one may be the same trap as the mate was sent it.
+    fn may_be_of_mate(&self, other: &Mark) -> bool {
+        self.trap == other.trap && self.uptime.is_some() && self.uptime == other.uptime
+    }
+
     /// For how long after the first one the second is a copy.
     fn horizon(&self, other: &Mark) -> Duration {
         let restarted = Duration::from_millis(u64::from(self.uptime.unwrap_or(0)) * 10);
@@ -69,7 +78,7 @@ pub struct Recent {
     uptime: [u32; KEPT],
     request_id: [u32; KEPT],
     received: [u32; KEPT],
-    /// The trap, and which of the other two there are.
+    /// The trap, which of the other two there are, and whether it is the mate's.
     tag: [u8; KEPT],
     next: u8,
     len: u8,
@@ -79,6 +88,8 @@ pub struct Recent {
 const HAS_REQUEST_ID: u8 = 0x80;
 /// In a tag: there is an uptime.
 const HAS_UPTIME: u8 = 0x40;
+/// In a tag: the mate has taken it in, and no copy of it has come to this agent yet.
+const OF_MATE: u8 = 0x20;
 
 /// Hundredths of a second on the monotonic clock, modulo 2^32.
 const fn hundredths(at: Time) -> u32 {
@@ -93,26 +104,69 @@ impl Recent {
     pub fn is_copy(&mut self, mark: Mark, received: Time) -> bool {
         let uptime = mark.uptime.unwrap_or(0);
         let received = hundredths(received);
-        let copy = (0..usize::from(self.len)).any(|index| {
+        let copy = (0..usize::from(self.len)).find(|&index| {
             self.uptime[index] == uptime && {
                 let before = self.mark(index);
-                // The two may come over different sockets, so either may carry the later stamp.
-                let apart = received.wrapping_sub(self.received[index]);
-                let apart = apart.min(apart.wrapping_neg());
-                mark.matches(&before)
-                    && Duration::from_millis(u64::from(apart) * 10) <= mark.horizon(&before)
+                mark.matches(&before) && self.apart(index, received) <= mark.horizon(&before)
             }
         });
-        if !copy {
-            self.push(mark, received);
+        if let Some(index) = copy {
+            self.tag[index] &= !OF_MATE;
+            return true;
         }
+        let of_mate = self.tag.iter().any(|tag| tag & OF_MATE != 0);
+        if of_mate && self.is_forgotten(received) {
+            return true;
+        }
+        let copy = of_mate && self.is_of_mate(&mark, received);
+        self.push(mark, received);
         copy
+    }
+
+    /// How far a moment is from the receipt of one that is remembered. The two may have come over
+    /// different sockets, so either may carry the later stamp.
+    fn apart(&self, index: usize, received: u32) -> Duration {
+        let apart = received.wrapping_sub(self.received[index]);
+        Duration::from_millis(u64::from(apart.min(apart.wrapping_neg())) * 10)
+    }
+
+    /// Whether the mate has taken this one in, under whatever request-id, and nothing that came here was
+    /// held for a copy of that yet.
+    fn is_of_mate(&mut self, mark: &Mark, received: u32) -> bool {
+        let found = (0..usize::from(self.len)).find(|&index| {
+            self.tag[index] & OF_MATE != 0
+                && mark.may_be_of_mate(&self.mark(index))
+                && self.apart(index, received) <= DOUBLED
+        });
+        found.inspect(|&index| self.tag[index] &= !OF_MATE).is_some()
+    }
+
+    /// Whether one came before all that is remembered, and the mate has taken so many in since that it
+    /// can't be known among them. It has had this one too, but for what the network lost.
+    fn is_forgotten(&self, received: u32) -> bool {
+        let oldest = usize::from(self.next);
+        let earlier = self.received[oldest].wrapping_sub(received);
+        usize::from(self.len) == KEPT
+            && self.tag[oldest] & OF_MATE != 0
+            && (1..LONGEST).contains(&earlier)
+    }
+
+    /// From now on all that is remembered is what the mate has taken in.
+    pub fn give_to_mate(&mut self) {
+        self.tag[..usize::from(self.len)].iter_mut().for_each(|tag| *tag |= OF_MATE);
+    }
+
+    /// The last one, which was just remembered, is one that the mate has taken in.
+    pub fn give_last_to_mate(&mut self) {
+        if self.len != 0 {
+            self.tag[(usize::from(self.next) + KEPT - 1) % KEPT] |= OF_MATE;
+        }
     }
 
     fn mark(&self, index: usize) -> Mark {
         let tag = self.tag[index];
         Mark {
-            trap: tag & !(HAS_REQUEST_ID | HAS_UPTIME),
+            trap: tag & !(HAS_REQUEST_ID | HAS_UPTIME | OF_MATE),
             request_id: (tag & HAS_REQUEST_ID != 0).then_some(self.request_id[index]),
             uptime: (tag & HAS_UPTIME != 0).then_some(self.uptime[index]),
         }
@@ -123,7 +177,7 @@ impl Recent {
         self.uptime[index] = mark.uptime.unwrap_or(0);
         self.request_id[index] = mark.request_id.unwrap_or(0);
         self.received[index] = received;
-        self.tag[index] = mark.trap & !(HAS_REQUEST_ID | HAS_UPTIME)
+        self.tag[index] = mark.trap & !(HAS_REQUEST_ID | HAS_UPTIME | OF_MATE)
             | mark.request_id.map_or(0, |_| HAS_REQUEST_ID)
             | mark.uptime.map_or(0, |_| HAS_UPTIME);
         self.next = (self.next + 1) % KEPT as u8;
@@ -220,5 +274,77 @@ mod tests {
         for id in 12..20 {
             assert!(restored.is_copy(v2(id, 100_000), now), "{id}");
         }
+    }
+
+    /// What the mate has taken in, as this agent finds it.
+    fn of_mate(marks: &[(Mark, u64)], now: Time) -> Recent {
+        let mut mate = Recent::default();
+        for (mark, secs) in marks {
+            assert!(!mate.is_copy(*mark, Time::from_secs(*secs)));
+        }
+        let mut recent = Recent::restore(&mate.export(now), Duration::ZERO, now);
+        recent.give_to_mate();
+        recent
+    }
+
+    #[test]
+    fn inst_9_pair_12_what_the_mate_has_taken_in_is_known_under_another_request_id() {
+        const DAY: u32 = 8_640_000;
+        let now = Time::from_secs(60);
+        let at = |secs| Time::from_secs(secs);
+        let link_up = Mark { trap: 4, ..v2(90, DAY) };
+        let bare = Mark { uptime: None, ..v2(90, DAY) };
+        for (first, second, secs, copy, why) in [
+            (v2(1, DAY), v2(90, DAY), 50, true, "numbered anew"),
+            (v2(1, DAY), v2(1, DAY), 50, true, "with the same number"),
+            (v2(1, DAY), v2(90, DAY), 55, true, "later by a slow way"),
+            (v2(1, DAY), v2(90, DAY), 45, true, "earlier by a fast way"),
+            (v2(1, DAY), v2(90, DAY), 56, false, "much later"),
+            (v2(1, DAY), v2(90, DAY + 1), 50, false, "another uptime"),
+            (v2(1, DAY), link_up, 50, false, "another trap"),
+            (bare, Mark { request_id: Some(7), ..bare }, 50, false, "nothing left to compare"),
+        ] {
+            let mut recent = of_mate(&[(first, 50)], now);
+            assert_eq!(recent.is_copy(second, at(secs)), copy, "{why}");
+            // Whatever it was, this agent has it now, and it may be sent again.
+            assert!(second.uptime.is_none() || recent.is_copy(second, at(secs + 1)), "{why}");
+        }
+        // One of an agent's own, before it has a mate's, is none.
+        let mut own = Recent::default();
+        assert!(!own.is_copy(v2(1, DAY), at(50)));
+        assert!(!own.is_copy(v2(90, DAY), at(50)));
+    }
+
+    #[test]
+    fn inst_9_pair_12_each_trap_of_the_mate_has_one_copy_at_most() {
+        let (now, at) = (Time::from_secs(60), Time::from_secs(50));
+        // Two of one sysUpTime: the mate had the first alone.
+        let mut recent = of_mate(&[(v2(1, 500), 50)], now);
+        assert!(recent.is_copy(v2(90, 500), at));
+        assert!(!recent.is_copy(v2(91, 500), at));
+        // It had both.
+        let mut recent = of_mate(&[(v2(1, 500), 50), (v2(2, 500), 50)], now);
+        assert!(recent.is_copy(v2(90, 500), at));
+        assert!(recent.is_copy(v2(91, 500), at));
+        assert!(!recent.is_copy(v2(92, 500), at));
+        // It had one, and one was numbered alike.
+        let mut recent = of_mate(&[(v2(1, 500), 50)], now);
+        assert!(recent.is_copy(v2(1, 500), at));
+        assert!(!recent.is_copy(v2(90, 500), at));
+    }
+
+    #[test]
+    fn inst_9_pair_12_of_many_the_mate_has_had_those_that_it_can_not_remember() {
+        let marks: Vec<(Mark, u64)> =
+            (0..20).map(|id| (v2(id, 100_000 + id), u64::from(id))).collect();
+        let now = Time::from_secs(25);
+        let mut recent = of_mate(&marks, now);
+        let taken: Vec<bool> = (0..22)
+            .map(|id| !recent.is_copy(v2(100 + id, 100_000 + id), Time::from_secs(id.into())))
+            .collect();
+        assert_eq!(taken, (0..22).map(|id| id >= 20).collect::<Vec<_>>());
+        // Where it remembers all, what it does not know is new.
+        let mut recent = of_mate(&marks[18..], now);
+        assert!(!recent.is_copy(v2(100, 100_000), Time::from_secs(0)));
     }
 }

@@ -156,6 +156,8 @@ pub struct Instability {
     /// each unstable object that was put back waits for its end because of that.
     deaf: Duration,
     waits: BTreeMap<Slot, Duration>,
+    /// What was put back is what the mate has taken in.
+    of_mate: bool,
     gave_way: u64,
     unstable: u64,
 }
@@ -173,6 +175,7 @@ impl Instability {
             deadlines: BinaryHeap::new(),
             deaf: Duration::ZERO,
             waits: BTreeMap::new(),
+            of_mate: false,
             gave_way: 0,
             unstable: 0,
         }
@@ -418,6 +421,9 @@ impl Instability {
         }
         let judged = self.trap(trap, system, at, found);
         if let Some(slot) = judged.object {
+            if self.of_mate && judged.outcome != Outcome::Copy {
+                self.objects.get_mut(slot).recent.give_last_to_mate();
+            }
             self.waits.remove(&slot);
             if let Stability::Unstable(unstable) = &mut self.objects.get_mut(slot).stability {
                 unstable.deaf = unstable.deaf.saturating_add(self.deaf);
@@ -1033,6 +1039,16 @@ impl Instability {
         // INST-16: they give way in the order in which they fell silent.
         self.objects.regroup(self.settings.groups.len());
         before.left_out.len()
+    }
+
+    /// Whatever was put back, and is replayed from now on, is what the mate has taken in: this agent may
+    /// have been sent the same traps under other request-ids (INST-9, PAIR-12).
+    pub fn give_to_mate(&mut self) {
+        self.of_mate = true;
+        let slots: Vec<Slot> = self.objects.slots().collect();
+        for slot in slots {
+            self.objects.get_mut(slot).recent.give_to_mate();
+        }
     }
 
     fn put_back(&mut self, record: &Record, deaf: Duration, now: Time) -> Option<Slot> {

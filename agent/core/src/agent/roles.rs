@@ -55,6 +55,7 @@ impl Agent {
         let keys = active.keys().map(|(kind, object)| (*kind, object));
         self.targets.restore(keys, &self.settings.forwarding, now, &mut self.found);
         let left_out = self.instability.restore(state.records, active, deaf, now, &mut self.found);
+        self.instability.give_to_mate();
         self.conclude();
         left_out
     }

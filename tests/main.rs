@@ -30,3 +30,4 @@ mod status;
 mod subnets;
 mod supervision;
 mod takeover;
+mod takeovers;

@@ -18,12 +18,26 @@ impl Chance {
         Chance(seed)
     }
 
+    /// Another, which depends on this one alone: for a thread of its own.
+    pub fn another(&mut self) -> Chance {
+        Chance(self.next())
+    }
+
+    /// A number from 0 on, below this one.
+    pub fn below(&mut self, most: u64) -> u64 {
+        self.next() % most
+    }
+
     /// Some time up to `most`.
     pub fn time(&mut self, most: Duration) -> Duration {
+        Duration::from_micros(self.below(most.as_micros() as u64))
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Duration::from_micros((z ^ (z >> 31)) % (most.as_micros() as u64))
+        z ^ (z >> 31)
     }
 }

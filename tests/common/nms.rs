@@ -207,6 +207,12 @@ impl<'a> Nms<'a> {
         self.received().into_iter().filter(Notification::is_alarm).collect()
     }
 
+    /// What was received so far about alarms and is wanted, in order.
+    pub fn alarms_that(&self, is_wanted: impl Fn(&Notification) -> bool) -> Vec<Notification> {
+        let all = self.received.lock().expect("no panic while held");
+        all.iter().filter(|told| told.is_alarm() && is_wanted(told)).cloned().collect()
+    }
+
     /// Everything received so far about alarms of one kind or object.
     pub fn alarms_of(&self, word: &str) -> Vec<Notification> {
         let all = self.alarms();

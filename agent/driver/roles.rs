@@ -125,6 +125,7 @@ impl Driver {
         let disk = pulse::at_disk(Part::Core);
         let led = roles.replica.lead(term).await;
         drop(disk);
+        let read = began.elapsed();
         if !self.agent.is_following() {
             return;
         }
@@ -132,7 +133,8 @@ impl Driver {
             error!("this agent is primary without what its mate knew: {error}");
         });
         self.take_over(led.ok()).await;
-        info!("took the state over in {}", Pretty(began.elapsed()));
+        let (all, read) = (Pretty(began.elapsed()), Pretty(read));
+        info!("took the state over in {all}, of which reading it took {read}");
         let held = self.roles.as_mut().map(|roles| std::mem::take(&mut roles.held));
         for said in held.unwrap_or_default() {
             Box::pin(self.heed_replica(said)).await;

@@ -38,19 +38,22 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
 use evenkeel_core::{
-    alarm::AlarmId,
+    alarm::{Alarm, AlarmId},
     identities,
     state::{Memory, Phase, Record, State},
+    supervision::Part,
     time::Time,
     usm::EngineId,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension};
 
 use super::{Now, StoreError, engine, files, salvage, schema};
+use crate::supervisor::pulse;
 
 /// How often *alive* is written while objects are remembered and nothing else is written.
 pub const ALIVE: Duration = Duration::from_secs(5);
@@ -230,7 +233,7 @@ fn take_over(
         // Their ages are those of the rows that were just brought to the clock of this run.
         restore_engines(&transaction, None, &mut restored)?;
     }
-    restore_alarms(&transaction, &mut restored)?;
+    read_alarms(&transaction)?.put_into(&mut restored);
     restored.last_seq = last_seq(&transaction)?;
     transaction.execute(
         "INSERT OR REPLACE INTO run
@@ -265,6 +268,7 @@ pub struct Begun {
 /// what keeps a takeover short.
 pub fn reread(
     connection: &mut Connection,
+    path: &Path,
     now: &Now,
     begun: &Begun,
 ) -> rusqlite::Result<(Restored, Vec<Record>)> {
@@ -282,12 +286,18 @@ pub fn reread(
         moved_aside: None,
         problems: Vec::new(),
     };
-    let mut unstable = Vec::new();
-    if let Some(last) = &last {
-        unstable = restore_records(&transaction, last, &mut restored)?;
-        restore_engines(&transaction, Some(last), &mut restored)?;
-    }
-    restore_alarms(&transaction, &mut restored)?;
+    // Alarms and records are half of the work each. Nobody writes meanwhile, so both are of one moment.
+    let unstable = thread::scope(|scope| -> rusqlite::Result<Vec<Record>> {
+        let alarms = scope.spawn(|| read_alarms(&schema::connect_read_only(path)?));
+        let mut unstable = Vec::new();
+        if let Some(last) = &last {
+            unstable = restore_records(&transaction, last, &mut restored)?;
+            restore_engines(&transaction, Some(last), &mut restored)?;
+        }
+        let alarms = alarms.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        alarms?.put_into(&mut restored);
+        Ok(unstable)
+    })?;
     transaction.execute("UPDATE run SET clean = 0", [])?;
     transaction.commit()?;
     Ok((restored, unstable))
@@ -375,6 +385,7 @@ fn restore_records(
         .prepare("SELECT system, if_index, as_of_mono_ns, age_ns, memory FROM objects")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
+        pulse::beat(Part::Store);
         let Ok(stored) = schema::read_record(row) else {
             unreadable += 1;
             continue;
@@ -504,21 +515,39 @@ fn wait_anew(memory: &mut Memory, age: Duration, gap: Duration, lag: Duration) {
     *deaf = (*deaf).max(quiet.saturating_add(grown));
 }
 
-fn restore_alarms(connection: &Connection, restored: &mut Restored) -> rusqlite::Result<()> {
+/// The active alarms, and what goes with them.
+#[derive(Default)]
+struct ReadAlarms {
+    alarms: Vec<Alarm>,
+    identities: Vec<AlarmId>,
+    problems: Vec<String>,
+}
+
+impl ReadAlarms {
+    fn put_into(self, restored: &mut Restored) {
+        restored.state.alarms = self.alarms;
+        restored.state.identities = self.identities;
+        restored.problems.extend(self.problems);
+    }
+}
+
+fn read_alarms(connection: &Connection) -> rusqlite::Result<ReadAlarms> {
+    let mut read = ReadAlarms::default();
     let mut rows = connection.prepare("SELECT alarm, alarm_id FROM alarms ORDER BY alarm_id")?;
     let mut rows = rows.query([])?;
     while let Some(row) = rows.next()? {
+        pulse::beat(Part::Store);
         match schema::read_alarm(row) {
-            Ok(alarm) => restored.state.alarms.push(alarm),
-            Err(error) => restored.problems.push(format!(
+            Ok(alarm) => read.alarms.push(alarm),
+            Err(error) => read.problems.push(format!(
                 "the active alarm {} can't be read ({error}): it stays in the table alarms and \
                  will not be cleared",
                 row.get::<_, String>(1).unwrap_or_default()
             )),
         }
     }
-    restored.state.identities = last_identities(connection)?;
-    Ok(())
+    read.identities = last_identities(connection)?;
+    Ok(read)
 }
 
 /// The identities that were given last, whoever gave them, the oldest first.

@@ -355,7 +355,9 @@ impl Writer {
 
     /// Reads what a restart would find. The agent goes on from it, as it does from a restart.
     fn reread(&mut self, now: &Now) -> rusqlite::Result<Restored> {
-        let (restored, changed) = restore::reread(&mut self.connection, now, &self.begun)?;
+        let _disk = pulse::at_disk(Part::Store);
+        let (restored, changed) =
+            restore::reread(&mut self.connection, &self.path, now, &self.begun)?;
         // What nobody listened to is in these records, and is written like any other change.
         self.pending.add(Commit { records: changed, as_of: now.moment, ..Commit::default() });
         self.told.heeded.send_replace(restored.heeded);
@@ -365,6 +367,7 @@ impl Writer {
     }
 
     fn apply(&mut self, now: &Now, items: &[Item]) -> Result<(), String> {
+        let _disk = pulse::at_disk(Part::Store);
         self.may_apply()?;
         let applied = following::apply(&mut self.connection, now, items)
             .map_err(|error| error.to_string())?;
@@ -373,6 +376,7 @@ impl Writer {
     }
 
     fn swap(&mut self, now: &Now, copy: Copy) -> Result<(), String> {
+        let _disk = pulse::at_disk(Part::Store);
         self.may_apply()?;
         let applied = following::swap(&mut self.connection, now, copy)?;
         self.applied(now, applied);

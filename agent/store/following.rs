@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use evenkeel_core::supervision::Part;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{Now, schema, shipping::Item};
+use crate::supervisor::pulse;
 
 /// A whole copy, which takes the place of what is here.
 pub struct Copy {
@@ -60,6 +62,7 @@ pub fn apply(connection: &mut Connection, now: &Now, items: &[Item]) -> rusqlite
         .prepare_cached("UPDATE run SET clean = 0, boot_id = ?1")?
         .execute([&now.boot_id])?;
     for item in items {
+        pulse::beat(Part::Store);
         put(&transaction, item, &mut applied, true)?;
     }
     transaction.commit()?;
@@ -91,6 +94,8 @@ pub fn swap(connection: &mut Connection, now: &Now, copy: Copy) -> Result<Applie
     transaction.execute("UPDATE run SET clean = 0, boot_id = ?1", [&now.boot_id]).map_err(text)?;
     let mut applied = Applied::default();
     for item in items {
+        // A copy of all objects takes longer than a part may be silent.
+        pulse::beat(Part::Store);
         let item = item?;
         if belongs(&item, has) {
             put(&transaction, &item, &mut applied, false).map_err(text)?;

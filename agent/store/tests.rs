@@ -13,6 +13,7 @@ use std::{
 use evenkeel_core::{
     alarm::{ClearReason, Kind, Object},
     state::RecordKey,
+    supervision::Part,
     time::WallTime,
 };
 use rusqlite::Connection;
@@ -23,6 +24,7 @@ use super::{
     writer::{Message, Told, Writer},
     *,
 };
+use crate::supervisor::pulse;
 
 const LAG: Duration = Duration::from_millis(500);
 
@@ -429,4 +431,25 @@ fn the_store_is_behind_until_what_was_submitted_is_on_the_disk() {
     // The writer counts what it has written before it takes anything else.
     store.close(commit(3, vec![], vec![])).unwrap();
     assert!(!store.is_behind());
+}
+
+#[test]
+fn pair_9_a_standby_shows_signs_of_life_while_a_copy_of_many_objects_is_put_in_place() {
+    const OBJECTS: u32 = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), 100);
+    store.follow().blocking_recv().unwrap();
+    let (saw, seen) = std::sync::mpsc::channel();
+    let items = (0..OBJECTS).map(move |object| {
+        saw.send(pulse::sign(Part::Store).expect("the store's thread")).unwrap();
+        Ok(Item::Record { record: Box::new(record(object, 1)), as_of: moment(100) })
+    });
+    let has = Has { objects: true, ..Has::default() };
+    let copy = Copy { first_seq: None, last_seq: 0, has, items: Box::new(items) };
+    store.swap(now(101), copy).blocking_recv().unwrap().unwrap();
+    assert_eq!(marks(dir.path()).len(), OBJECTS as usize);
+    let signs: Vec<_> = seen.iter().collect();
+    assert!(signs.iter().all(|sign| sign.at_disk), "a stalled disk is no reason to restart");
+    let given = signs[signs.len() - 1].count.wrapping_sub(signs[0].count);
+    assert!(given >= u64::from(OBJECTS) - 1, "{given} signs of life");
 }

@@ -45,8 +45,9 @@ const WINDOW: u64 = 16 << 20;
 /// How many octets may wait for the channel before no more is taken from the store.
 const OUT: usize = 1 << 20;
 
-/// How many messages of the pair's thread are handled before their effects go to the disk.
-const TOGETHER: usize = 64;
+/// How many messages of the pair's thread are handled before their effects go to the disk, and how many
+/// octets of frames: what takes the disk more than a second to write is acknowledged too late.
+const TOGETHER: (usize, usize) = (64, 1 << 20);
 
 /// Starts the thread.
 pub fn spawn(
@@ -290,17 +291,21 @@ impl Thread {
     async fn heard(&mut self, first: ToReplica, more: &mut mpsc::UnboundedReceiver<ToReplica>) {
         let mut batch = standby::Batch::default();
         let mut next = Some(first);
-        let mut handled = 0;
+        let (mut handled, mut octets) = (0, 0);
         while let Some(message) = next {
             match message {
-                ToReplica::Frame(frame) => self.frame(&frame, &mut batch).await,
+                ToReplica::Frame(frame) => {
+                    octets += frame.len();
+                    self.frame(&frame, &mut batch).await;
+                }
                 other => {
                     self.write(&mut batch).await;
                     self.changed(other).await;
                 }
             }
             handled += 1;
-            next = if handled < TOGETHER { more.try_recv().ok() } else { None };
+            let more_fits = handled < TOGETHER.0 && octets < TOGETHER.1;
+            next = if more_fits { more.try_recv().ok() } else { None };
         }
         self.write(&mut batch).await;
     }

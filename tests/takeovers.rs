@@ -3,7 +3,7 @@
 //! sent, computed here without a line of the agent's code.
 //!
 //! ```text
-//! EVENKEEL_TAKEOVERS=100 cargo test --test acceptance pair_13_takeovers -- --nocapture   # twenty minutes
+//! EVENKEEL_TAKEOVERS=100 cargo test --test acceptance pair_13_takeovers -- --nocapture   # half an hour
 //! EVENKEEL_SEED=7 ...                                                   # the same moments once more
 //! ```
 //!

@@ -164,6 +164,7 @@ fn with_objects(runs: usize) -> bool {
         let began = Instant::now();
         pair.kill(from);
         let seen = watch.end(began, LIMIT);
+        eprintln!("{}", seen.said);
         assert!(pair.active(1 - from) >= OBJECTS.into(), "it has all alarms");
         for (row, took) in rows.iter_mut().zip([seen.role, seen.state, seen.told]) {
             row.push(took);

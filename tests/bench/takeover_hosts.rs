@@ -176,7 +176,7 @@ impl<'a> Pair<'a> {
                     }
                 }
             }
-            at
+            (at, text)
         });
         self.nms.wait_for(at);
         Watch { reader, heard: Arc::clone(&self.nms.heard) }
@@ -193,12 +193,12 @@ fn run(agent: &Agent<'_>, words: &[&str]) -> String {
 
 /// What becomes of an agent.
 pub struct Watch {
-    reader: JoinHandle<[Option<Instant>; 2]>,
+    reader: JoinHandle<([Option<Instant>; 2], String)>,
     heard: Arc<Mutex<Heard>>,
 }
 
 /// How long after a moment each was so.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seen {
     /// It says in its log that it is primary,
     pub role: Duration,
@@ -206,6 +206,8 @@ pub struct Seen {
     pub state: Duration,
     /// The NMS has a notification of it.
     pub told: Duration,
+    /// What its log says of the state.
+    pub said: String,
 }
 
 impl Watch {
@@ -214,11 +216,13 @@ impl Watch {
         let heard = || self.heard.lock().expect("no panic while held").at;
         wait_until("the NMS to hear the new primary", within, || heard().is_some());
         let told = heard().expect("as was waited for");
-        let [role, state] = self.reader.join().expect("it reads");
+        let ([role, state], log) = self.reader.join().expect("it reads");
+        let line = log.lines().find(|line| line.contains("took the state over"));
         let since = |at: Option<Instant>| {
             at.expect("it says so in its log").saturating_duration_since(began)
         };
-        Seen { role: since(role), state: since(state), told: since(Some(told)) }
+        let said = line.unwrap_or_default().to_owned();
+        Seen { role: since(role), state: since(state), told: since(Some(told)), said }
     }
 }
 

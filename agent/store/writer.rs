@@ -204,6 +204,7 @@ impl Writer {
                     // never pauses must not keep it from being written.
                     let mut close = None;
                     for message in queue.try_iter().take(100_000) {
+                        pulse.beat();
                         if let Message::Close(last, answer) = message {
                             close = Some((Some(last), Some(answer)));
                             break;
@@ -301,6 +302,7 @@ impl Writer {
     /// Tells a replica how everything on the disk is, and from now on what is written. What waits now
     /// is written later, and so told.
     fn ship(&mut self, tap: Tap) {
+        let _disk = pulse::at_disk(Part::Store);
         let begin = match Snapshot::begin(&self.path) {
             Ok(snapshot) => Shipped::Begin(snapshot),
             Err(error) => Shipped::Failed(error.to_string()),

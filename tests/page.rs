@@ -17,6 +17,7 @@ use crate::common::{
     field::{self, Field},
     output, repository, wait_until,
 };
+use crate::pair::{Hosts, Pair};
 
 const TRAPS: &str = "127.0.0.1:10162";
 
@@ -110,6 +111,34 @@ fn a_browser_searches_128_000_peers_at_once() {
     look(&host, "search");
 }
 
+#[test]
+fn pair_7_a_browser_shows_the_pair_and_a_takeover_as_it_happens() {
+    let hosts = Hosts::new();
+    let mut pair = Pair::start(&hosts, "");
+    let mut script = script(&hosts.two, "look.mjs");
+    script.arg("pair").arg(format!("http://{WEB}/"));
+    script.arg(repository("target/page-tests/pictures")).stdout(Stdio::piped());
+    let mut looks = script.spawn().expect("tests/setup installs it");
+    let mut line = String::new();
+    let said = looks.stdout.take().expect("piped");
+    BufReader::new(said).read_line(&mut line).expect("text");
+    assert_eq!(line, "ready\n", "what it says is above");
+    pair.one.kill9();
+    assert!(looks.wait().expect("a child of ours").success());
+
+    // The API tells the same, as it is described.
+    let get = |path: &str| {
+        let (status, _, body) = curl(&hosts.two, &[&format!("http://{WEB}{path}")]);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str::<Value>(&body).expect("JSON")
+    };
+    let status = get("/api/v1/status");
+    assert_eq!(status["pair"]["last_takeover"]["reason"], "mate_silent", "{status:#}");
+    let answers = [("/api/v1/status", status)];
+    let text = serde_json::to_string(&(get("/api/v1/openapi.json"), answers)).expect("JSON");
+    assert_eq!(validate(Command::new("python3").args(["-c", VALIDATE]), &text).trim(), "1");
+}
+
 /// What curl is answered: the status, the media type and the body.
 fn curl(ns: &Ns, words: &[&str]) -> (u16, String, String) {
     let mut command = ns.command("curl");
@@ -147,6 +176,19 @@ for path, answer in answers:
     assert set(answer) <= set(definition['properties']), path
 print(len(answers))
 ";
+
+/// What a program that validates says of a text.
+fn validate(command: &mut Command, text: &str) -> String {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("tests/setup installs it");
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{command:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
 
 #[test]
 fn every_answer_of_the_api_is_as_described() {
@@ -202,17 +244,6 @@ fn every_answer_of_the_api_is_as_described() {
     assert!(newer["last"].as_u64() >= Some(last), "{newer}");
 
     let text = serde_json::to_string(&(&description, &answers)).expect("JSON");
-    let validate = |command: &mut Command, text: &str| {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("tests/setup installs it");
-        child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
-        let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success(), "{command:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
     assert_eq!(validate(Command::new("python3").args(["-c", VALIDATE]), &text).trim(), "8");
     validate(&mut script(&host, "openapi.mjs"), &description.to_string());
 

@@ -6,6 +6,7 @@
 //! `README.md` beside this file is for operators.
 
 pub mod feed;
+mod pair;
 mod peers;
 mod picture;
 mod sections;

@@ -106,15 +106,18 @@
   const alarms = () => new Map([...document.querySelectorAll('#alarms li')]
     .map((row) => [row.id, row.querySelector('.what').textContent]));
 
-  // Says what is new to who does not see it: three at most, as a storm is better told by its number.
-  const announce = (before, after) => {
+  // Says what is new to who does not see it: three alarms at most, as a storm is better told by its number.
+  const announce = (before, after, roles) => {
     const added = [...after].filter(([id]) => !before.has(id)).map(([, text]) => text);
     const gone = [...before.keys()].filter((id) => !after.has(id)).length;
     const parts = added.slice(0, 3).map((text) => `New alarm: ${text}.`);
     if (added.length > 3) parts.push(`And ${added.length - 3} more.`);
     if (gone) parts.push(gone === 1 ? 'One alarm was cleared.' : `${gone} alarms were cleared.`);
+    if (roles) parts.push(`Pair: ${roles}.`);
     if (parts.length) said.textContent = parts.join(' ');
   };
+
+  const roles = () => document.getElementById('pair-roles')?.textContent;
 
   const show = ({ at, version, sections }) => {
     if (version !== document.body.dataset.version) {
@@ -123,7 +126,7 @@
       return;
     }
     setClock(at);
-    const before = alarms();
+    const [before, rolesBefore] = [alarms(), roles()];
     keepingFocus(() => {
       for (const [id, html] of sections) {
         const old = document.getElementById(id);
@@ -131,7 +134,7 @@
         if (old && fresh) morph(old, fresh);
       }
     });
-    announce(before, alarms());
+    announce(before, alarms(), roles() === rolesBefore ? undefined : roles());
     const verdict = document.getElementById('verdict').textContent;
     const title = `${verdict} - ${document.body.dataset.name}`;
     if (document.title !== title) document.title = title;

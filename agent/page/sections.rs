@@ -9,8 +9,8 @@ use evenkeel_core::{alarm::Severity, time::Pretty};
 use maud::{Markup, html};
 
 use super::{
-    peers, picture,
-    shown::{cut, cut_lines, id, moved, since, time},
+    pair, peers, picture,
+    shown::{cut, cut_lines, id, moved, since, time, whole},
     traces::Traces,
 };
 use crate::{
@@ -73,7 +73,7 @@ impl Sections {
             unstable: unstable(status, traces),
             subnets: subnets(status),
             peers: peers::summary(status.peers.as_ref()),
-            pair: pair(&status.agent),
+            pair: pair::shown(&status.agent, status.pair.as_ref()),
             targets: targets(&status.notification_targets),
             rejected: rejected(&view.rejected),
             events: last_events(events),
@@ -101,7 +101,7 @@ impl Sections {
 }
 
 /// A section with its heading. It takes the focus from what it held, if that goes away.
-fn section(name: &str, title: &str, note: impl Display, content: &Markup) -> Markup {
+pub fn section(name: &str, title: &str, note: impl Display, content: &Markup) -> Markup {
     html! {
         section id=(name) aria-labelledby={ "h-" (name) } tabindex="-1" {
             h2 id={ "h-" (name) } { (title) " " span.note { (note) } }
@@ -256,11 +256,6 @@ fn unstable_row(status: &Status, unstable: &UnstableStatus, traces: &Traces) -> 
     }
 }
 
-/// A moment to the second, as what is computed from an age differs in its milliseconds each time.
-fn whole(at: &str) -> String {
-    at.get(..19).map_or(at.to_owned(), |second| format!("{second}Z"))
-}
-
 fn subnets(status: &Status) -> Markup {
     let mut subnets: Vec<&SubnetStatus> = status.subnets.iter().collect();
     let is_down = |it: &InterfaceStatus| it.status == UpDown::Down;
@@ -333,19 +328,6 @@ fn flow_row(flow: &FlowStatus) -> Markup {
             td.number { @if let Some(ms) = flow.round_trip_ms { (format!("{ms:.2} ms")) } }
         }
     }
-}
-
-/// The two agents that speak with one voice.
-fn pair(agent: &AgentStatus) -> Markup {
-    let alone = agent.role == "alone";
-    let content = html! {
-        @if alone {
-            p { "This agent has no mate: if it stops, nobody watches." }
-        } @else {
-            p { "This agent is " (chip("role", &cut(&agent.role))) }
-        }
-    };
-    section("pair", "Pair", cut(&agent.role), &content)
 }
 
 fn targets(targets: &[TargetStatus]) -> Markup {

@@ -70,6 +70,11 @@ pub fn moved(at: &str, seconds: f64) -> String {
     Timestamp::from_millisecond(milliseconds).map_or(at.to_owned(), |at| format!("{at:.3}"))
 }
 
+/// A moment to the second, as what is computed from an age differs in its milliseconds each time.
+pub fn whole(at: &str) -> String {
+    at.get(..19).map_or(at.to_owned(), |second| format!("{second}Z"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

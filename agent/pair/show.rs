@@ -7,7 +7,7 @@ use evenkeel_core::time::Pretty;
 
 use super::status::{
     ChannelStatus, MateStatus, PairDocument, PairStatus, PathStatus, SynchronisationStatus,
-    TermStatus, WitnessStatus,
+    TakeoverStatus, TermStatus, WitnessStatus,
 };
 use crate::status::{
     fields, milliseconds,
@@ -164,7 +164,7 @@ impl PairStatus {
             let who = self.name_of(last.by_slot);
             screen.pair(2, "last", COLUMN, format_args!("{} by {who}", last.at));
             screen.pair(2, "term", COLUMN, last.term);
-            screen.pair(2, "reason", COLUMN, reason(&last.reason));
+            screen.pair(2, "reason", COLUMN, last.reason_in_words());
             screen.pair(2, "kind", COLUMN, &last.kind);
             if let Some(degraded) = &last.degraded {
                 screen.pair(2, "degraded", COLUMN, Text::new(WARN, degraded));
@@ -187,7 +187,7 @@ impl PairStatus {
     }
 
     /// The name of the agent of a slot.
-    fn name_of(&self, slot: u8) -> String {
+    pub fn name_of(&self, slot: u8) -> String {
         if slot == self.here.slot {
             return self.here.name.clone();
         }
@@ -313,6 +313,22 @@ impl SynchronisationStatus {
     }
 }
 
+impl TakeoverStatus {
+    /// Why an agent took over, for people.
+    pub fn reason_in_words(&self) -> &str {
+        match self.reason.as_str() {
+            "mate_silent" => "the primary was silent",
+            "mate_restarted" => "the primary had started anew",
+            "mate_unfit" => "the primary was cut off, or a part of it failed",
+            "part_failing" => "a part of the primary failed, and it asked",
+            "operator" => "an operator ordered it",
+            "mate_stopping" => "the primary was stopped",
+            "failback" => "failback to the agent of the higher priority",
+            other => other,
+        }
+    }
+}
+
 impl WitnessStatus {
     fn text(&self) -> Text {
         let mut text = Text::from(self.from.replace('_', " "));
@@ -344,18 +360,4 @@ const fn yes(so: bool) -> &'static str {
 /// A row whose columns stay where they are, as far as the screen is wide enough.
 fn unbroken(row: &str) -> Text {
     Text::from(row.replace(' ', "\u{a0}"))
-}
-
-/// Why an agent took over, for people.
-fn reason(name: &str) -> &str {
-    match name {
-        "mate_silent" => "the primary was silent",
-        "mate_restarted" => "the primary had started anew",
-        "mate_unfit" => "the primary was cut off, or a part of it failed",
-        "part_failing" => "a part of the primary failed, and it asked",
-        "operator" => "an operator ordered it",
-        "mate_stopping" => "the primary was stopped",
-        "failback" => "failback to the agent of the higher priority",
-        other => other,
-    }
 }

@@ -3,6 +3,7 @@
 //
 //   node look.mjs watch  http://127.0.0.1:19040/ pictures/   alarms come and go, keyboard, axe, hostile input
 //   node look.mjs search http://127.0.0.1:19040/ pictures/   128,000 peers
+//   node look.mjs pair   http://127.0.0.1:19040/ pictures/   a standby, whose mate is killed when this says `ready`
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -245,8 +246,34 @@ const search = async () => {
   await innocent(view);
 };
 
+const pair = async () => {
+  const view = await open();
+  const { page } = view;
+  await isLive(page);
+  const shows = (words) => page.locator('#pair').filter({ hasText: words }).waitFor({ timeout: 30_000 });
+  await shows('keel-2 is standby, keel-1 is primary');
+  await shows('all of the state is on both');
+  const row = (name) => page.locator('#pair').getByRole('row', { name });
+  for (const way of ['path eth0', 'path eth1', 'state channel']) assert.match(await row(way).textContent(), /up/);
+  await shows('0 automatic of at most 3 within 1h');
+  await accessible(page, 'pair');
+  console.log('ready');
+
+  // The mate is killed: seen, and said to who does not see it, without the page being loaded again.
+  await page.evaluate(() => { window.same = true; });
+  await page.locator('#said').filter({ hasText: 'Pair: keel-2 is primary, keel-1 is silent.' }).waitFor({ timeout: 30_000 });
+  await shows(/Last takeover.*by keel-2, term \d+, automatic: the primary was silent/s);
+  await shows('1 automatic of at most 3 within 1h');
+  await shows('without a standby');
+  await shows('cannot ');
+  for (const way of ['path eth0', 'path eth1', 'state channel']) assert.match(await row(way).textContent(), /down/);
+  assert.equal(await page.evaluate(() => window.same), true);
+  await accessible(page, 'pair-alone');
+  await innocent(view);
+};
+
 try {
-  await { watch, search }[what]();
+  await { watch, search, pair }[what]();
 } finally {
   await browser.close();
 }

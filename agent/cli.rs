@@ -72,6 +72,18 @@ pub enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// Let the running agent load its configuration again, and say what has come of it.
+    ///
+    /// Ends with 0 if the configuration is in force: says what has changed, and what of it takes hold only
+    /// at the next start. Ends with 1 if it is refused, and says what is wrong and where; the one before
+    /// stays in force. The agent loads the file that it was started with.
+    Reload {
+        #[command(flatten)]
+        agent: RunningAgent,
+        /// How to show it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
     /// List the subnets of this host, and the gateways on them that could be polled.
     ///
     /// They are read from the interfaces, every routing table and the neighbour table of this host. A
@@ -296,16 +308,25 @@ pub struct RunningAgent {
 }
 
 impl RunningAgent {
-    /// Its control socket.
+    /// Its control socket. A configuration that is refused has one, too, if what it says of that is right:
+    /// the agent that runs with the one before is asked, not held against the file.
     ///
     /// # Errors
     ///
-    /// The configuration is refused.
+    /// The configuration is refused, and where the socket is can't be told from it.
     pub fn control_socket(&self) -> Result<PathBuf, ConfigErrors> {
-        match &self.socket {
-            Some(socket) => Ok(socket.clone()),
-            None => Ok(self.config.load()?.agent.control_socket()),
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
         }
+        self.config.load().map(|config| config.agent.control_socket()).or_else(|errors| {
+            let socket = Config::control_socket_alone(self.config.config.as_deref());
+            let Some(socket) = socket else { return Err(errors) };
+            eprintln!(
+                "evenkeel: the configuration file is refused, see `evenkeel check`; the agent is asked at {} all the same",
+                socket.display()
+            );
+            Ok(socket)
+        })
     }
 }
 

@@ -23,11 +23,18 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
-use crate::{driver::Request, hub::Hub, pair, snapshot::Detail, status};
+use crate::{
+    driver::Request,
+    hub::Hub,
+    pair,
+    reloaded::{self, ReloadOrder},
+    snapshot::Detail,
+    status,
+};
 
 /// How long a question or an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -113,16 +120,16 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 
 /// Answers questions, [`AT_ONCE`] connections side by side: who connects and says nothing holds up nobody
 /// else.
-pub async fn serve(listener: UnixListener, hub: Arc<Hub>) {
+pub async fn serve(listener: UnixListener, hub: Arc<Hub>, reloads: mpsc::Sender<ReloadOrder>) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     // It is never closed.
     while let Ok(place) = room.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let hub = hub.clone();
+                let (hub, reloads) = (hub.clone(), reloads.clone());
                 tokio::spawn(async move {
                     // Who asks too slowly, or goes away, has only themselves to blame.
-                    let _ = timeout(PATIENCE, converse(stream, &hub)).await;
+                    let _ = timeout(PATIENCE, converse(stream, &hub, &reloads)).await;
                     drop(place);
                 });
             }
@@ -132,23 +139,35 @@ pub async fn serve(listener: UnixListener, hub: Arc<Hub>) {
     }
 }
 
-async fn converse(stream: UnixStream, hub: &Hub) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    hub: &Hub,
+    reloads: &mpsc::Sender<ReloadOrder>,
+) -> io::Result<()> {
     let (input, mut output) = stream.into_split();
     let mut question = String::new();
     tokio::io::BufReader::new(input.take(LONGEST_QUESTION)).read_line(&mut question).await?;
-    let answer = answer(question.trim_end(), hub).await;
+    let answer = answer(question.trim_end(), hub, reloads).await;
     let answer = answer.unwrap_or_else(|error| error_answer(&format!("{error:#}")));
     output.write_all(answer.as_bytes()).await?;
     output.write_all(b"\n").await
 }
 
-async fn answer(question: &str, hub: &Hub) -> anyhow::Result<String> {
+async fn answer(
+    question: &str,
+    hub: &Hub,
+    reloads: &mpsc::Sender<ReloadOrder>,
+) -> anyhow::Result<String> {
     Ok(match question {
         "status" => serde_json::to_string(&hub.status().await?)?,
         "rejected" => {
             let snapshot = hub.snapshot(Detail { alarms: 0, episodes: 0, rejected: true }).await?;
             let rejected: Vec<_> = snapshot.rejected.iter().map(RejectedDatagram::new).collect();
             serde_json::to_string(&rejected)?
+        }
+        "reload" => {
+            let refused = |refused| anyhow::anyhow!("{}{refused}", reloaded::REFUSED);
+            serde_json::to_string(&reloaded::order(reloads).await?.map_err(refused)?)?
         }
         other => match other.split_once(' ') {
             Some(("peers", filter)) => {

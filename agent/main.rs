@@ -29,6 +29,7 @@ mod peers;
 mod pinger;
 mod receivers;
 mod recording;
+mod reloaded;
 mod replay;
 mod replica;
 mod roles;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
             return run::run(config.config);
         }
         Command::Check { config } => return run::check(config.config.as_deref()),
+        Command::Reload { agent, format } => reload(&agent, format).map(success),
         Command::Status(options) => status::command::status(&options),
         Command::Subnet { agent, order: SubnetOrder::Enable { prefix } } => {
             enable_subnet(&agent, prefix).map(success)
@@ -122,16 +124,34 @@ fn refused(errors: ConfigErrors) -> anyhow::Error {
     anyhow::anyhow!("the configuration is refused\n{}", errors.render(false))
 }
 
+/// There is no way to an agent by this configuration.
+fn no_socket(errors: ConfigErrors) -> anyhow::Error {
+    anyhow::anyhow!(
+        "the configuration is refused, and where the control socket is can't be told from it; name it \
+         with --socket\n{}",
+        errors.render(false)
+    )
+}
+
 fn enable_subnet(agent: &RunningAgent, subnet: IpNet) -> anyhow::Result<()> {
-    let socket = agent.control_socket().map_err(refused)?;
+    let socket = agent.control_socket().map_err(no_socket)?;
     let answer = control::ask(&socket, &format!("enable {subnet}"))?;
     let control::Enabled { interface, .. } = serde_json::from_str(&answer)?;
     println!("{subnet}: its addresses are on {interface} again");
     Ok(())
 }
 
+fn reload(agent: &RunningAgent, format: Format) -> anyhow::Result<()> {
+    let answer = control::ask(&agent.control_socket().map_err(no_socket)?, "reload")?;
+    match format {
+        Format::Json => print!("{answer}"),
+        Format::Table => print!("{}", serde_json::from_str::<reloaded::Reloaded>(&answer)?),
+    }
+    Ok(())
+}
+
 fn show_rejected(agent: &RunningAgent, format: Format) -> anyhow::Result<()> {
-    let answer = control::ask(&agent.control_socket().map_err(refused)?, "rejected")?;
+    let answer = control::ask(&agent.control_socket().map_err(no_socket)?, "rejected")?;
     if format == Format::Json {
         print!("{answer}");
         return Ok(());

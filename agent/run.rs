@@ -45,13 +45,14 @@ use crate::{
     peers::{self, Peers},
     receivers::{self, Receivers},
     recording::{Beginning, Recorder},
+    reloaded::{ReloadOrder, Reloaded},
     replica::Wait,
     roles, service,
     spool::{self, AnswerSockets, Recovered, Spool},
     standby::{self, Mover},
     store::{self, Retention, Store},
     supervisor::{self, SupervisorHandle},
-    web::{self, ReloadOrder, access::Access},
+    web::{self, access::Access},
 };
 
 /// How many requests to the driver may wait.
@@ -290,7 +291,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
 
     let control_path = config.agent.control_socket();
     let control = control::bind(&control_path)?;
-    tokio::spawn(control::serve(control, hub.clone()));
+    let (reloads, mut ordered) = mpsc::channel(1);
+    tokio::spawn(control::serve(control, hub.clone(), reloads.clone()));
     let parts = Parts {
         traps,
         replies,
@@ -310,7 +312,6 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     let driving = tokio::spawn(Driver::new(agent, parts).run(asked));
     let access = watch::Sender::new(Arc::new(Access::new(config.web.file.as_deref())));
     let remote_reload = watch::Sender::new(config.web.remote_reload);
-    let (reloads, mut ordered) = mpsc::channel(1);
     if config.web.enabled {
         let parts = web::Parts {
             hub: hub.clone(),
@@ -327,6 +328,7 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     service::ready();
 
     let mut running = Running {
+        begun: config.clone(),
         sockets,
         answers,
         engine: engine_id,
@@ -434,6 +436,8 @@ fn replay(
 
 /// What a reload needs of what runs.
 struct Running {
+    /// The configuration that it was started with.
+    begun: Config,
     sockets: TrapSockets,
     answers: AnswerSockets,
     engine: EngineId,
@@ -451,15 +455,18 @@ impl Running {
         &mut self,
         config: &mut Config,
         path: Option<&Path>,
-    ) -> Result<(), String> {
+    ) -> Result<Reloaded, String> {
         service::reloading();
         let loaded = self.reload(config, path).await;
         self.hub.reloaded(loaded.is_ok());
         service::ready();
         match loaded {
-            Ok(()) => {
+            Ok(reloaded) => {
                 info!("the configuration was loaded again and is in force");
-                Ok(())
+                if !reloaded.at_restart.is_empty() {
+                    warn!("takes hold at the next start: {}", reloaded.at_restart.join(", "));
+                }
+                Ok(reloaded)
             }
             Err(refused) => {
                 error!(
@@ -471,31 +478,17 @@ impl Running {
     }
 
     /// Loads the configuration again. Whatever is wrong with it, the one before stays in force.
-    async fn reload(&mut self, config: &mut Config, path: Option<&Path>) -> anyhow::Result<()> {
-        let (new, warnings) =
+    async fn reload(
+        &mut self,
+        config: &mut Config,
+        path: Option<&Path>,
+    ) -> anyhow::Result<Reloaded> {
+        let (new, mut warnings) =
             Config::load_or_default(path).map_err(|errors| anyhow::anyhow!("\n{errors}"))?;
         log(&warnings);
-        let fixed = |config: &Config| {
-            (
-                config.agent.clone(),
-                (config.web.enabled, config.web.listen),
-                config.notifications.root_oid.clone(),
-                config.spool.clone(),
-                config.journal.clone(),
-                config.supervision,
-            )
-        };
-        if fixed(&new) != fixed(config) {
-            warn!(
-                "[agent], [spool], [journal], [supervision], root_oid, and whether and where there is a \
-                 page take hold at the next start"
-            );
-        }
-        hold_against_host(&new).await?;
-        let slot = |config: &Config| config.pair.as_ref().map(|pair| pair.slot);
-        if slot(&new) != slot(config) {
-            warn!("that there is a mate, and the slot of this agent, take hold at the next start");
-        }
+        warnings.extend(hold_against_host(&new).await?);
+        let warnings = warnings.iter().map(Problem::headline).collect();
+        let reloaded = Reloaded::between(&self.begun, config, &new, warnings);
         let forwards = addressees::forwarded(&new);
         Forwarder::may_serve(&forwards)?;
         let traps = if new.traps == config.traps {
@@ -522,18 +515,18 @@ impl Running {
             pair.tell(ToPair::Settings(Box::new(configured)));
         }
         *config = new;
-        Ok(())
+        Ok(reloaded)
     }
 }
 
 /// SUBN-11: what cannot work on this host is refused, such as a polling target that is one of its own
 /// addresses. Where the host can't be looked at, the core leaves out what would answer itself.
-async fn hold_against_host(config: &Config) -> anyhow::Result<()> {
-    let Ok(host) = host::snapshot().await else { return Ok(()) };
+async fn hold_against_host(config: &Config) -> anyhow::Result<Vec<Problem>> {
+    let Ok(host) = host::snapshot().await else { return Ok(Vec::new()) };
     let (errors, warnings) = check_against_host(config, &host);
     log(&warnings);
     match errors.as_slice() {
-        [] => Ok(()),
+        [] => Ok(warnings),
         errors => {
             let lines: Vec<String> = errors.iter().map(Problem::headline).collect();
             anyhow::bail!("the configuration is refused\n{}", lines.join("\n"))

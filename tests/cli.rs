@@ -125,6 +125,26 @@ fn a_bad_file_at_a_reload_leaves_the_old_one_in_force() {
     wait_until("the refusal", Duration::from_secs(20), || successful() == 0.0);
     assert!(agent.log().contains("evenkeel.toml:"), "the log does not say where");
 
+    // Whoever orders it by command is told, and whoever asks the agent is answered all the same.
+    let command = |words: &[&str]| {
+        let mut command = ns.command(BINARY);
+        let output = command.args(words).arg("--config").arg(agent.file()).output();
+        let output = output.expect("the binary");
+        let said =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).expect("text"));
+        (output.status.code(), said[0].clone(), said[1].clone())
+    };
+    let (code, said, complaint) = command(&["reload"]);
+    assert_eq!((code, said.as_str()), (Some(1), ""), "{complaint}");
+    let place = format!("{}:", agent.file().display());
+    for part in ["the one before stays in force", &place, "threshold", "two"] {
+        assert!(complaint.contains(part), "{part} is not in: {complaint}");
+    }
+    let (code, said, complaint) = command(&["status", "--format", "json"]);
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(said.contains("\"keel-1\""), "{said}");
+    assert!(complaint.contains("is refused, see `evenkeel check`"), "{complaint}");
+
     // The old threshold still holds.
     let device = Device::new(&ns, "127.0.0.9", TRAPS);
     device.v2c(Trap::LinkDown(4));
@@ -136,6 +156,18 @@ fn a_bad_file_at_a_reload_leaves_the_old_one_in_force() {
     agent.configure(GOOD);
     agent.reload();
     wait_until("the reload", Duration::from_secs(20), || successful() == 1.0);
+    let changed = GOOD.replace("threshold = 2", "threshold = 3");
+    agent.configure(&format!("{changed}\n[spool]\nmax_size = \"64MiB\"\n"));
+    let (code, said, complaint) = command(&["reload"]);
+    assert_eq!(code, Some(0), "{complaint}");
+    assert_eq!(
+        said,
+        "the configuration was loaded again and is in force\nchanged: instability\n\
+         takes hold at the next start: spool\n"
+    );
+    let (code, said, _) = command(&["reload", "--format", "json"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(said.trim(), r#"{"applied":[],"at_restart":["spool"],"warnings":[]}"#);
 }
 
 #[test]

@@ -99,7 +99,7 @@ fn systemd_is_content_with_the_unit() {
     let directory = TempDir::with_prefix("ek-unit-").expect("a temporary directory");
     let unit = fs::read_to_string(repository("packaging/evenkeel.service")).expect("it is there");
     // The package puts the binary there; here it is where cargo has built it.
-    let here = unit.replace("ExecStart=/usr/bin/evenkeel", &format!("ExecStart={BINARY}"));
+    let here = unit.replace("=/usr/bin/evenkeel", &format!("={BINARY}"));
     assert_ne!(unit, here, "the unit starts something else");
     let path = directory.path().join("evenkeel.service");
     fs::write(&path, here).expect("a writable directory");

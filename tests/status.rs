@@ -127,7 +127,7 @@ fn a_check_ends_with_0_1_2_and_3() {
 fn a_check_that_can_not_ask_ends_with_3_and_says_why() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("keel.toml");
-    fs::write(&file, "[agent]\nnmae = \"keel-1\"\n[web]\nlisten = 7\n").expect("writable");
+    fs::write(&file, "[agent]\nstate_dir = 7\n[web]\nlisten = 7\n").expect("writable");
     let file = file.to_str().expect("a plain path");
     for (words, expected) in [
         (&["--config", file][..], "the configuration is refused: "),
@@ -146,7 +146,7 @@ fn a_check_that_can_not_ask_ends_with_3_and_says_why() {
         assert!(line.starts_with(&expected), "{words:?}: {line}");
     }
     let (_, line) = check(&["--config", file]);
-    assert!(line.contains("keel.toml:2:1: ") && line.contains("keel.toml:4:10: "), "{line}");
+    assert!(line.contains("keel.toml:2:13: ") && line.contains("keel.toml:4:10: "), "{line}");
     // Without --check it is an error like any other.
     assert_eq!(status(&["--colour-of-the-sea"]).status.code(), Some(2));
     let output = status(&["--socket", "/nonexistent/control.sock"]);

@@ -545,6 +545,13 @@ impl Config {
         Config::named_or_default(path, load).map(|(config, _)| config)
     }
 
+    /// Where the control socket is by a file that may be refused for something else: the agent that runs
+    /// has the configuration before it in force, and can be asked. Nothing if that can't be told from it.
+    pub fn control_socket_alone(path: Option<&Path>) -> Option<PathBuf> {
+        let text = std::fs::read_to_string(path.unwrap_or(Path::new(DEFAULT_PATH))).ok()?;
+        control_socket_of(&text)
+    }
+
     fn named_or_default(
         path: Option<&Path>,
         load: impl Fn(&Path) -> Result<(Config, Vec<Warning>), ConfigErrors>,
@@ -588,6 +595,35 @@ impl Config {
             }
         }
     }
+}
+
+/// Where the control socket is by the text of a configuration, whatever else is wrong with it.
+fn control_socket_of(text: &str) -> Option<PathBuf> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let agent = document.get_ref().get("agent").map(|agent| agent.get_ref().as_table());
+    let path = |key: &str| -> Option<Option<PathBuf>> {
+        let value = match agent {
+            // It is no table.
+            Some(None) => return None,
+            Some(Some(agent)) => agent.get(key),
+            None => None,
+        };
+        match value {
+            Some(value) => {
+                let path = PathBuf::from(value.get_ref().as_str()?);
+                path.is_absolute().then_some(Some(path))
+            }
+            // What is no TOML may hide it.
+            None if !errors.is_empty() && text.contains(key) => None,
+            None => Some(None),
+        }
+    };
+    let agent = Agent {
+        control_socket: path("control_socket")?,
+        state_dir: path("state_dir")?,
+        ..Agent::default()
+    };
+    Some(agent.control_socket())
 }
 
 /// The names of all keys that reading a text asked for.

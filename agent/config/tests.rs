@@ -306,6 +306,27 @@ fn an_error_in_colour_says_the_same() {
 }
 
 #[test]
+fn the_control_socket_is_found_in_a_file_that_is_refused_for_something_else() {
+    for (text, expected) in [
+        ("[agent]\nstate_dir = \"/srv/ek\"\ncolour = 1\n", Some("/srv/ek/control.sock")),
+        ("[agent]\nstate_dir = \"/srv/ek\"\n[traps]\nlisten = \n", Some("/srv/ek/control.sock")),
+        ("[agent]\ncontrol_socket = \"/run/ek\"\nstate_dir = \"/srv\"\n", Some("/run/ek")),
+        // A quote is missing, and what is meant is clear.
+        ("[agent]\nstate_dir = \"/srv/ek\n", Some("/srv/ek/control.sock")),
+        // It is here that it is wrong.
+        ("[agent]\nstate_dir = 7\n", None),
+        ("[agent]\nstate_dir = \"here\"\n", None),
+        ("[agent]\nstate_dir =\n", None),
+        ("agent = 1\n", None),
+    ] {
+        let found = super::control_socket_of(text);
+        assert_eq!(found.as_deref(), expected.map(Path::new), "{text}");
+    }
+    let default = super::Agent::default().control_socket();
+    assert_eq!(super::control_socket_of("[traps]\nlisten = 7\n"), Some(default));
+}
+
+#[test]
 fn the_state_directory_is_where_its_owner_expects_it() {
     let variables = |set: &'static [(&str, &str)]| {
         move |name: &str| {

@@ -12,7 +12,7 @@ use super::{OrderError, PairHandle, status::PairDocument};
 use crate::{
     cli::{PairFormat, PairOrder, RunningAgent},
     clock::BootClock,
-    control, refused,
+    control, no_socket, refused,
     status::{
         command,
         terminal::{self, Output},
@@ -32,7 +32,7 @@ pub struct Done {
 ///
 /// A sentence for the person who asked: it can't be done, and why not.
 pub fn command(agent: &RunningAgent, order: &PairOrder) -> anyhow::Result<ExitCode> {
-    let ask = |question: &str| control::ask(&agent.control_socket().map_err(refused)?, question);
+    let ask = |question: &str| control::ask(&agent.control_socket().map_err(no_socket)?, question);
     let config = || agent.config.load().map_err(refused);
     match order {
         PairOrder::Fingerprint => super::command::fingerprint(&config()?)?,

@@ -17,9 +17,8 @@ use super::{
 };
 use crate::{
     cli::{Cli, StatusFormat, StatusOf, StatusOptions},
-    control,
+    control, no_socket,
     peers::{filter::Filter, status::PeersStatus},
-    refused,
 };
 
 /// Shows the status.
@@ -42,7 +41,7 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<ExitCode> {
     if options.check {
         return Ok(check(options).say());
     }
-    let socket = options.agent.control_socket().map_err(refused)?;
+    let socket = options.agent.control_socket().map_err(no_socket)?;
     let output = Output::new(options.color);
     let look = || match &options.of {
         None => look_at_all(&socket, options, output),

@@ -22,7 +22,7 @@ use axum::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
 };
 
 use self::{
@@ -36,6 +36,7 @@ use crate::{
     hub::{Hub, NoAnswer, View},
     page::{self, feed::Feed},
     peers::{filter::Filter, status::PeersStatus, view::PeersView},
+    reloaded::{self, ReloadOrder},
     snapshot::Detail,
 };
 
@@ -64,9 +65,6 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     (header::CACHE_CONTROL, "no-store"),
 ];
-
-/// An order to load the configuration again, with the way for its answer: what was refused, in words.
-pub type ReloadOrder = oneshot::Sender<Result<(), String>>;
 
 /// What whoever serves works with.
 pub struct Parts {
@@ -250,21 +248,13 @@ async fn reload(
         )
         .into_response();
     }
-    let (answer, answered) = oneshot::channel();
-    // Two orders at once are one.
-    if web.reloads.try_send(answer).is_err() {
-        let problem =
-            Problem::unavailable(&"the configuration is being loaded, or the agent stops");
-        return problem.into_response();
-    }
-    match answered.await {
-        Ok(Ok(())) => "the configuration was loaded again and is in force\n".into_response(),
-        Ok(Err(refused)) => Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("the new configuration is refused, the one before stays in force: {refused}"),
-        )
-        .into_response(),
-        Err(_) => Problem::unavailable(&"the agent stops").into_response(),
+    match reloaded::order(&web.reloads).await {
+        Ok(Ok(reloaded)) => reloaded.to_string().into_response(),
+        Ok(Err(refused)) => {
+            let refused = format!("{}{refused}", reloaded::REFUSED);
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, refused).into_response()
+        }
+        Err(error) => Problem::unavailable(&error).into_response(),
     }
 }
 

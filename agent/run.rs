@@ -109,6 +109,11 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
     supervisor::crash::end_on_panic(state_dir.clone(), config.agent.name());
 
     hold_against_host(&config).await?;
+    let access = watch::Sender::new(Arc::new(Access::new(config.web.file.as_deref())));
+    let answered_early = match config.web.enabled {
+        true => Some(web::answer_early(web::bind(config.web.listen).await?, access.subscribe())?),
+        false => None,
+    };
     let answers = AnswerSockets::default();
     let (sockets, traps) = TrapSockets::open(&config, &TrapSockets::default(), &answers)?;
     let reading = Clock::both();
@@ -310,9 +315,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
         state_dir: state_dir.clone(),
     };
     let driving = tokio::spawn(Driver::new(agent, parts).run(asked));
-    let access = watch::Sender::new(Arc::new(Access::new(config.web.file.as_deref())));
     let remote_reload = watch::Sender::new(config.web.remote_reload);
-    if config.web.enabled {
+    if let Some((listener, early)) = answered_early {
         let parts = web::Parts {
             hub: hub.clone(),
             state_dir: state_dir.clone(),
@@ -321,7 +325,8 @@ async fn start(config: Config, path: Option<PathBuf>) -> anyhow::Result<()> {
             reloads,
             remote_reload: remote_reload.subscribe(),
         };
-        tokio::spawn(web::serve(web::bind(config.web.listen).await?, parts));
+        tokio::spawn(web::serve(listener, parts));
+        drop(early);
     }
     say_what_it_does(&config, path.as_deref(), &state_dir);
     let supervisor = supervise(&config, &state_dir, &hub, &store, &spool, stalls)?;

@@ -407,6 +407,33 @@ fn the_web_configuration_file_gives_tls_users_and_headers_and_is_read_again() {
 }
 
 #[test]
+fn while_it_starts_it_is_healthy_and_not_ready() {
+    let lab = Lab::new();
+    let host = lab.namespace("starts");
+    let files = tempfile::tempdir().expect("a temporary directory");
+    // A recording that nobody reads yet holds up a start.
+    let record = files.path().join("record");
+    output(Command::new("mkfifo").arg(&record));
+    let configuration = format!(
+        "record = {record:?}\n[traps]\nlisten = [{TRAPS:?}]\n[subnets]\nwatch_gateways = false\n"
+    );
+    let mut agent = Agent::with(&host, &configuration);
+    agent.launch_unready();
+    wait_until("an answer", LIMIT, || agent.get("/-/healthy").is_some());
+    assert_eq!(agent.get("/-/healthy"), Some((200, "evenkeel is healthy.\n".to_owned())));
+    for path in ["/-/ready", "/metrics", "/", "/api/v1/status"] {
+        let detail = refused(&host, 503, &[&format!("http://{WEB}{path}")]);
+        assert_eq!(detail, "the agent starts: it reads its journal and its spool", "{path}");
+    }
+    let reader = std::thread::spawn(move || fs::read(record).expect("it is closed in order"));
+    agent.wait_ready();
+    assert_eq!(agent.get("/-/ready"), Some((200, "evenkeel is ready.\n".to_owned())));
+    assert!(agent.metrics().has("evenkeel_build_info"));
+    agent.stop();
+    assert!(!reader.join().expect("no panic").is_empty());
+}
+
+#[test]
 fn the_configuration_is_loaded_again_by_order_of_this_host_alone_unless_allowed() {
     let lab = Lab::new();
     let (host, gate) = host_and_gate(&lab);

@@ -22,7 +22,7 @@ use axum::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
 use self::{
@@ -42,6 +42,9 @@ use crate::{
 
 /// What `/metrics` is: the text format that Prometheus reads, and `promtool check metrics`, too.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Why nothing else is answered while the agent starts.
+const STARTING: &str = "the agent starts: it reads its journal and its spool";
 
 /// From one look at the core to the next, whoever asks: the core then spends less than a hundredth of its
 /// time on being looked at, even with as many alarms as a status lists.
@@ -149,6 +152,38 @@ pub async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// Answers while the agent starts, as reading the spool may take minutes: that it lives, and that it is not
+/// ready. Gives the listener back for [`serve`], and what ends this as soon as it is dropped.
+///
+/// # Errors
+///
+/// There are no descriptors left.
+pub fn answer_early(
+    listener: TcpListener,
+    access: watch::Receiver<Arc<Access>>,
+) -> std::io::Result<(TcpListener, oneshot::Sender<()>)> {
+    let listener = listener.into_std()?;
+    let kept = TcpListener::from_std(listener.try_clone()?)?;
+    let listener = TcpListener::from_std(listener)?;
+    let (ends, ended) = oneshot::channel::<()>();
+    let router = Router::new()
+        .route("/-/healthy", get(healthy))
+        .fallback(async || Problem::unavailable(&STARTING))
+        .layer(middleware::from_fn_with_state(access.clone(), admit));
+    let service = router.into_make_service_with_connect_info::<Remote>();
+    let served = axum::serve(Door::new(listener, access), service);
+    let served = served.with_graceful_shutdown(async {
+        // Nobody sends anything.
+        let _ = ended.await;
+    });
+    tokio::spawn(served.into_future());
+    Ok((kept, ends))
+}
+
+async fn healthy() -> &'static str {
+    "evenkeel is healthy.\n"
+}
+
 /// Serves until the listener fails.
 pub async fn serve(listener: TcpListener, parts: Parts) {
     let Parts { hub, state_dir, committed, access, reloads, remote_reload } = parts;
@@ -167,7 +202,7 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
         .merge(page::routes())
         .merge(crate::api::routes())
         .route("/metrics", get(metrics))
-        .route("/-/healthy", get(async || "evenkeel is healthy.\n"))
+        .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
         .route("/-/reload", post(reload).put(reload))
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing here; see /"))
@@ -175,7 +210,7 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
             let detail = format!("{method} can't be done here; the header Allow says what can");
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
-        .layer(middleware::from_fn_with_state(web.clone(), admit))
+        .layer(middleware::from_fn_with_state(access.clone(), admit))
         .with_state(web);
     let service = router.into_make_service_with_connect_info::<Remote>();
     if let Err(error) = axum::serve(Door::new(listener, access), service).await {
@@ -185,12 +220,12 @@ pub async fn serve(listener: TcpListener, parts: Parts) {
 
 /// Lets in who may come in, and gives every answer its headers.
 async fn admit(
-    State(web): State<Arc<Web>>,
+    State(access): State<watch::Receiver<Arc<Access>>>,
     ConnectInfo(remote): ConnectInfo<Remote>,
     request: Request,
     next: Next,
 ) -> Response {
-    let access = web.access.borrow().clone();
+    let access = access.borrow().clone();
     let mut response = match access.admit(request.headers()).await {
         // Who came in before a reload may not have shown what is asked for since.
         Ok(()) if !remote.access.connects_as(&access) => {

@@ -89,7 +89,8 @@ fn the_service_of_the_package_does_its_work_under_systemd() {
     // It reloads; what is bad is refused, and the one before stays in force.
     let pid = machine.service("MainPID");
     root.write("/etc/evenkeel/evenkeel.toml", BAD);
-    machine.run("systemctl reload evenkeel");
+    let reload = machine.try_run("systemctl reload evenkeel");
+    assert!(!reload.status.success(), "a refused reload is no success: {reload:?}");
     wait_until("the refusal", LIMIT, || machine.log().contains("the one before stays in force"));
     link_down(&machine, V3, 162, 5);
     root.write("/etc/evenkeel/evenkeel.toml", &CONFIGURATION.replace(":162", ":1162"));

@@ -8,6 +8,7 @@ mod failover;
 mod orders;
 mod refusals;
 mod story;
+mod versions;
 
 use std::{
     process::Output,
@@ -33,17 +34,24 @@ pub struct Hosts {
     pub two: Ns,
     /// and a gateway, where a NMS may be.
     pub gate: Ns,
-    networks: [Switch; 2],
-    _lab: Lab,
+    /// The networks between the first two.
+    pub networks: [Switch; 2],
+    _lab: Option<Lab>,
 }
 
 impl Hosts {
     /// Hosts that are not plugged yet.
     pub fn new() -> Hosts {
         let lab = Lab::new();
-        let (one, two, gate) = (lab.namespace("one"), lab.namespace("two"), lab.namespace("gate"));
+        let hosts = Hosts::within(&lab);
+        Hosts { _lab: Some(lab), ..hosts }
+    }
+
+    /// The same, beside what else is in a lab.
+    pub fn within(lab: &Lab) -> Hosts {
+        let [one, two, gate] = ["one", "two", "router"].map(|name| lab.namespace(name));
         let networks = [lab.switch("net-a"), lab.switch("net-b")];
-        Hosts { one, two, gate, networks, _lab: lab }
+        Hosts { one, two, gate, networks, _lab: None }
     }
 }
 
@@ -67,7 +75,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Two agents that are configured, and neither started nor trust each other.
-    fn plan(hosts: &'a Hosts, more: &str) -> Pair<'a> {
+    pub fn plan(hosts: &'a Hosts, more: &str) -> Pair<'a> {
         let ports = [&hosts.one, &hosts.two].map(|host| {
             [("eth0", 0), ("eth1", 1)].map(|(eth, at)| hosts.networks[at].plug(host, eth))
         });
@@ -84,13 +92,13 @@ impl<'a> Pair<'a> {
     }
 
     /// Has each trust the other.
-    fn trust(&self) {
+    pub fn trust(&self) {
         trust(&self.one, &fingerprint(&self.two));
         trust(&self.two, &fingerprint(&self.one));
     }
 
     /// Starts both.
-    fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.one.launch();
         self.two.launch();
         wait_until("both paths and the state channel to be up on both", LIMIT, || {
@@ -175,7 +183,7 @@ fn trust(agent: &Agent<'_>, fingerprint: &str) {
 }
 
 /// What an operator's order said, and whether it was done.
-fn order(agent: &Agent<'_>, what: &str) -> (bool, String) {
+pub fn order(agent: &Agent<'_>, what: &str) -> (bool, String) {
     let output = run(agent, &[what]);
     let said = if output.status.success() { output.stdout } else { output.stderr };
     (output.status.success(), String::from_utf8(said).expect("text").trim().to_owned())

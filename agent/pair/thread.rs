@@ -60,14 +60,17 @@ use crate::{
     supervisor::pulse::{Pulse, SIGN},
 };
 
+/// The version that the mate is told, whole in the binary and after words that stand nowhere else: so that
+/// the test of two versions can write another one into a copy of it.
+static VERSION: &str = concat!("this agent pairs as version ", env!("CARGO_PKG_VERSION"));
+
 /// The version of this agent. Cargo's manifest has three numbers.
 fn version() -> Version {
-    let number = |text: &str| text.parse().unwrap_or(0);
-    Version {
-        major: number(env!("CARGO_PKG_VERSION_MAJOR")),
-        minor: number(env!("CARGO_PKG_VERSION_MINOR")),
-        patch: number(env!("CARGO_PKG_VERSION_PATCH")),
-    }
+    let said = std::hint::black_box(VERSION);
+    let (_, numbers) = said.rsplit_once(' ').unwrap_or_default();
+    let mut numbers = numbers.split('.').map(|number| number.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    Version { major: next(), minor: next(), patch: next() }
 }
 
 /// How many words and frames are taken in between two looks at the sockets.

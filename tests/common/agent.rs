@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     fs::{self, File, OpenOptions},
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::ExitStatus,
     time::{Duration, Instant},
@@ -29,6 +30,7 @@ pub struct Agent<'a> {
     directory: TempDir,
     process: Option<Guard>,
     via: Vec<String>,
+    binary: PathBuf,
     name: String,
     /// Its table `[web]`, and the rest of its configuration.
     web: String,
@@ -79,7 +81,8 @@ impl<'a> Agent<'a> {
         let directory = TempDir::with_prefix("ek-agent-").expect("a temporary directory");
         let (name, web) = (name.to_owned(), format!("listen = {WEB:?}"));
         let rest = RefCell::default();
-        let agent = Agent { ns, directory, process: None, via: Vec::new(), name, web, rest };
+        let (binary, via) = (PathBuf::from(BINARY), Vec::new());
+        let agent = Agent { ns, directory, process: None, via, binary, name, web, rest };
         agent.configure(configuration);
         agent
     }
@@ -120,6 +123,21 @@ impl<'a> Agent<'a> {
         self.directory.path().join("state")
     }
 
+    /// From its next start on it says that it is of this version, whose numbers have a digit each: it is
+    /// a copy of the binary with that written into it.
+    pub fn set_version(&mut self, version: &str) {
+        const WORDS: &[u8] = b"this agent pairs as version ";
+        let mut binary = fs::read(BINARY).expect("the binary that cargo built");
+        let places: Vec<usize> = memchr::memmem::find_iter(&binary, WORDS).collect();
+        let [place] = places[..] else { panic!("it says its version at {places:?}") };
+        let at = place + WORDS.len();
+        binary[at..at + version.len()].copy_from_slice(version.as_bytes());
+        self.binary = self.directory.path().join(format!("evenkeel-{version}"));
+        fs::write(&self.binary, binary).expect("a writable temporary directory");
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&self.binary, mode).expect("a file of ours");
+    }
+
     /// Starts the binary and waits until it is ready.
     pub fn launch(&mut self) {
         self.launch_unready();
@@ -141,9 +159,10 @@ impl<'a> Agent<'a> {
     /// Starts the binary and waits for nothing.
     pub fn launch_unready(&mut self) {
         let log = self.open_log();
-        let mut words: Vec<String> = self.via.clone();
-        words.extend([BINARY, "run", "--config"].map(str::to_owned));
-        let mut command = self.ns.command(&words[0]);
+        let binary = self.binary.to_str().expect("a plain path");
+        let mut words: Vec<&str> = self.via.iter().map(String::as_str).collect();
+        words.extend([binary, "run", "--config"]);
+        let mut command = self.ns.command(words[0]);
         command.args(&words[1..]).arg(self.file());
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         self.process = Some(Guard::spawn(&mut command));

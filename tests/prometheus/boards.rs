@@ -120,11 +120,4 @@ impl Query {
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         self.legend.split("{{").skip(1).filter_map(|rest| rest.split("}}").next())
     }
-
-    /// The metrics of ours in it.
-    pub fn metrics(&self) -> impl Iterator<Item = &str> {
-        self.text
-            .split(|char: char| !(char == '_' || char.is_ascii_alphanumeric()))
-            .filter(|word| word.starts_with("evenkeel_"))
-    }
 }

@@ -1,10 +1,12 @@
 //! An hour of trouble, shortened to a minute and a half: interfaces flap, a subnet goes down, addresses move
 //! to a standby interface, peers fall silent, a notification target dies, a configuration is bad, a source
-//! floods, the agent stands still and is killed.
+//! floods, the agent stands still and is killed. Beside it a pair hears strangers, is held, and loses its
+//! primary.
 
 use std::{
     collections::BTreeMap,
-    net::UdpSocket,
+    io::Write as _,
+    net::{TcpStream, UdpSocket},
     path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -19,6 +21,7 @@ use crate::common::{
 };
 
 use super::server::Server;
+use crate::pair::{Hosts, Pair, order};
 
 /// A moment, in seconds since 1970.
 pub type Moment = f64;
@@ -159,8 +162,27 @@ impl Site {
         self.directory.path().join("peers.json")
     }
 
+    /// A pair that is reached from here.
+    pub fn pair<'a>(&self, hosts: &'a Hosts) -> Pair<'a> {
+        hosts.networks[1].plug(&self.host, "eth4");
+        self.host.address("eth4", "10.2.0.250/24");
+        let mut pair = Pair::plan(hosts, "[[traps.community]]\nname = \"public\"\n");
+        for agent in [&mut pair.one, &mut pair.two] {
+            agent.configure_web("listen = \"0.0.0.0:19040\"");
+        }
+        pair.trust();
+        pair.begin();
+        pair
+    }
+
     /// Lives through it.
-    pub fn live<'a>(&'a self, agent: &mut Agent<'a>, nms: &Answering, server: &Server<'_>) -> Life {
+    pub fn live<'a>(
+        &'a self,
+        agent: &mut Agent<'a>,
+        pair: &mut Pair<'_>,
+        nms: &Answering,
+        server: &Server<'_>,
+    ) -> Life {
         let ports = self.plug();
         wait_until("flows and peers to be up", Duration::from_secs(30), || {
             let metrics = agent.metrics();
@@ -169,6 +191,7 @@ impl Site {
         });
         wait_until("Prometheus to know them", Duration::from_secs(10), || {
             server.instant("evenkeel_flow_up == 1", now()).len() == 2
+                && server.instant("evenkeel_pair_in_sync == 1", now()).len() == 2
         });
         let mut life = Life { moments: BTreeMap::new() };
         life.mark("begin");
@@ -184,6 +207,11 @@ impl Site {
             nms.answer(0);
             second(12);
             self.field.lose(Loss::To("10.1.0.0/30"));
+            second(16);
+            self.stranger(pair);
+            self.traps_of_pair();
+            let (held, said) = order(&pair.two, "hold");
+            assert!(held, "{said}");
             second(20);
             life.mark("bad file");
             field::write_file(&self.file(), "[{");
@@ -206,6 +234,8 @@ impl Site {
             field::write_targets(&self.file(), field::v4(0, PEERS));
             life.mark("good file");
             second(36);
+            let (released, said) = order(&pair.one, "release");
+            assert!(released, "{said}");
             nms.answer(1);
             second(38);
             self.field.lose(Loss::To("10.1.0.0/30"));
@@ -218,16 +248,18 @@ impl Site {
             self.field.lose(Loss::Nothing);
             for stop in 0..5 {
                 second(46 + 2 * stop);
-                agent.signal(libc::SIGSTOP);
+                [&*agent, &pair.two].iter().for_each(|agent| agent.signal(libc::SIGSTOP));
                 thread::sleep(Duration::from_millis(800));
-                agent.signal(libc::SIGCONT);
+                [&*agent, &pair.two].iter().for_each(|agent| agent.signal(libc::SIGCONT));
             }
         });
         second(68);
         life.mark("killed");
         agent.kill9();
+        pair.one.kill9();
         second(76);
         agent.launch();
+        pair.one.launch();
         life.mark("back");
         second(95);
         life.mark("end");
@@ -312,6 +344,27 @@ impl Site {
                 socket.send_to(&trap, TRAPS).expect("loopback takes it");
             }
         });
+    }
+
+    /// Says something to the first of the pair that its mate did not, by both channels.
+    fn stranger(&self, pair: &Pair<'_>) {
+        let socket = self.host.inside(|| UdpSocket::bind("10.2.0.250:0")).expect("its address");
+        socket.send_to(b"is anybody there?", "10.2.0.1:19041").expect("it is reached");
+        let stream = pair.two.namespace().inside(|| TcpStream::connect("10.1.0.1:19041"));
+        stream
+            .and_then(|mut stream| stream.write_all(b"GET / HTTP/1.0\r\n\r\n"))
+            .expect("it is read");
+    }
+
+    /// One trap that both agents of the pair are sent, and one that the standby alone is.
+    fn traps_of_pair(&self) {
+        let socket = self.host.inside(|| UdpSocket::bind("10.2.0.250:0")).expect("its address");
+        for (number, agents) in [(1, &["10.2.0.1", "10.2.0.2"][..]), (2, &["10.2.0.2"])] {
+            let trap = wire::v2c_trap(Trap::LinkUp(1), number, number);
+            for agent in agents {
+                socket.send_to(&trap, (*agent, 10_162)).expect("it is reached");
+            }
+        }
     }
 
     /// Says that the primary interface is mended.

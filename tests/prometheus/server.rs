@@ -1,11 +1,6 @@
 //! Prometheus, with the rules of `dashboards/` in shortened time.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, process::Stdio, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -48,7 +43,7 @@ impl Series {
 }
 
 impl<'a> Server<'a> {
-    /// Starts one that scrapes the agent of this namespace once a second.
+    /// Starts one that scrapes the agent of this namespace once a second, and those of a pair.
     pub fn start(ns: &'a Ns) -> Server<'a> {
         let directory = TempDir::with_prefix("ek-prometheus-").expect("a temporary directory");
         for rules in ["alerts.yml", "recording.yml"] {
@@ -60,6 +55,13 @@ impl<'a> Server<'a> {
         let begin = text.find("alerting:").expect("it names Alertmanager");
         let end = text.find("scrape_configs:").expect("it scrapes");
         let text = text.replace(&text[begin..end], "").replace("interval: 15s", "interval: 1s");
+        // The pair that it shows how to scrape.
+        let text = text.replace("# - targets", "- targets").replace("#   labels", "  labels");
+        let text = [1, 2].iter().fold(text, |text, last| {
+            let (shown, ours) = (format!("10.0.0.{last}:"), format!("10.2.0.{last}:"));
+            assert!(text.contains(&shown), "{text}");
+            text.replace(&shown, &ours)
+        });
         let file = directory.path().join("prometheus.yml");
         fs::write(&file, text).expect("a writable temporary directory");
 
@@ -116,13 +118,6 @@ impl<'a> Server<'a> {
             })
         };
         Some((moments().min_by(f64::total_cmp)?, moments().max_by(f64::total_cmp)?))
-    }
-
-    /// The names of all series that there have been.
-    pub fn names(&self) -> BTreeSet<String> {
-        let answer = self.must("/api/v1/label/__name__/values");
-        let names = answer["data"].as_array().expect("a list").iter();
-        names.map(|name| name.as_str().expect("text").to_owned()).collect()
     }
 
     /// All rules, as they were evaluated last.

@@ -142,6 +142,9 @@ impl Driver {
     }
 
     async fn take_over(&mut self, led: Option<Led>) {
+        if let Some(roles) = &self.roles {
+            roles.voices.place_new();
+        }
         let cursor = outbox::last_cursor(&self.state_dir);
         let (mut state, mut deaf, mut last_number) = (State::default(), Default::default(), cursor);
         let (mut recovered, mut standings) = (None, BTreeMap::new());

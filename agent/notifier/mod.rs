@@ -255,6 +255,8 @@ pub struct Notifier {
     waiting: Option<Vec<Target>>,
     /// How it started, until it has been told.
     start: Option<Beginning>,
+    /// Where a target without a cursor begins, if not at the end of the journal.
+    begins: Option<u64>,
 }
 
 impl Notifier {
@@ -273,7 +275,7 @@ impl Notifier {
         // The time of day tells the starts of one agent apart.
         let id = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let start = Some(Beginning { start, id });
-        Notifier { around, running: BTreeMap::new(), waiting: Some(targets), start }
+        Notifier { around, running: BTreeMap::new(), waiting: Some(targets), start, begins: None }
     }
 
     /// Begins to send, as this agent has become primary: to each target from where the mate left off. The
@@ -283,6 +285,12 @@ impl Notifier {
         self.around.committed = committed;
         self.around.spooled = spooled;
         self.run_all();
+    }
+
+    /// A target that has no cursor when this agent leads is told what comes after `end`: to be said before
+    /// this agent writes what it has found while nobody led.
+    pub const fn place_new(&mut self, end: u64) {
+        self.begins = Some(end);
     }
 
     /// Sends nothing more, as the mate is primary. How far each target is stays known.
@@ -313,6 +321,7 @@ impl Notifier {
             progress.start = start.filter(|_| target.filter.alarms);
             self.run(target, progress);
         }
+        self.begins = None;
     }
 
     /// Replaces the list of targets after a reload. One that stays goes on where it is, also
@@ -386,7 +395,7 @@ impl Notifier {
     }
 
     fn end_of_journal(&self, target: &Target) -> u64 {
-        let end = *self.around.committed.borrow();
+        let end = self.begins.unwrap_or_else(|| *self.around.committed.borrow());
         // Kept at once, so that a restart doesn't skip what comes from now on.
         self.around.journal.set_cursor(&target.name, end);
         end

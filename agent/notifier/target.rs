@@ -430,6 +430,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pair_13_a_new_target_is_told_what_was_found_while_nobody_led() {
+        let store = Store::new();
+        let nms = nms("127.0.0.1:0").await;
+        let targets = vec![target("new", &nms, true)];
+        let mut notifier = Notifier::waiting(store.around.clone(), targets, Start::Warm);
+        store.add(3);
+        notifier.place_new(3);
+        // What this agent had found is in the journal before the targets begin.
+        store.add(2);
+        notifier.lead(store.committed.subscribe(), watch::channel(0).1);
+        assert_eq!(next(&nms).await, None, "the start is told first");
+        assert_eq!([next(&nms).await, next(&nms).await], [Some(4), Some(5)]);
+        eventually("the answers are heard", || store.cursor("new") == Some(5)).await;
+        // Once it has a place, that is where it goes on.
+        notifier.follow();
+        store.add(1);
+        notifier.place_new(6);
+        notifier.lead(store.committed.subscribe(), watch::channel(0).1);
+        assert_eq!(next(&nms).await, Some(6));
+    }
+
+    #[tokio::test]
     async fn trap_11_a_target_that_is_dead_is_told_and_holds_no_other_up() {
         for confirmed in [false, true] {
             let mut store = Store::new();

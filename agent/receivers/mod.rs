@@ -165,6 +165,8 @@ pub struct Receivers {
     running: BTreeMap<String, Running>,
     /// Of a pair, while this agent is not primary: whom it would tell.
     waiting: Option<Vec<Receiver>>,
+    /// Where a receiver without a cursor begins, if not at the end of the journal.
+    begins: Option<u64>,
 }
 
 struct Running {
@@ -184,14 +186,14 @@ impl Receivers {
     ///
     /// Must be called within a tokio runtime.
     pub fn new(around: Surroundings, receivers: Vec<Receiver>) -> Receivers {
-        let mut all = Receivers { around, running: BTreeMap::new(), waiting: None };
+        let mut all = Receivers { around, running: BTreeMap::new(), waiting: None, begins: None };
         all.set(receivers);
         all
     }
 
     /// Those of an agent of a pair, which tells nothing before it [leads](Receivers::lead).
     pub const fn waiting(around: Surroundings, receivers: Vec<Receiver>) -> Receivers {
-        Receivers { around, running: BTreeMap::new(), waiting: Some(receivers) }
+        Receivers { around, running: BTreeMap::new(), waiting: Some(receivers), begins: None }
     }
 
     /// Begins to tell, as this agent has become primary, from where the mate left off. `committed` is how
@@ -200,6 +202,11 @@ impl Receivers {
         self.around.committed = committed;
         let receivers = self.waiting.take().unwrap_or_default();
         self.set(receivers);
+    }
+
+    /// A receiver that has no cursor when this agent leads is told what comes after `end`.
+    pub const fn place_new(&mut self, end: u64) {
+        self.begins = Some(end);
     }
 
     /// Tells nothing more, as the mate is primary.
@@ -225,6 +232,7 @@ impl Receivers {
             *waiting = receivers;
             return;
         }
+        let begins = self.begins.take();
         let mut before = std::mem::take(&mut self.running);
         for receiver in receivers {
             match before.remove(&receiver.name) {
@@ -238,7 +246,7 @@ impl Receivers {
                 None => {
                     let cursor = self.around.journal.cursor(&receiver.name);
                     let cursor = cursor.unwrap_or_else(|| {
-                        let end = *self.around.committed.borrow();
+                        let end = begins.unwrap_or_else(|| *self.around.committed.borrow());
                         // Kept at once, so that a restart doesn't skip what comes from now on.
                         self.around.journal.set_cursor(&receiver.name, end);
                         end

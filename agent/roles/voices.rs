@@ -29,6 +29,14 @@ pub struct Voices {
 }
 
 impl Voices {
+    /// Gives those that were never told anything their place, before this agent writes down what it has found
+    /// while nobody led: they are to be told that too.
+    pub fn place_new(&self) {
+        let end = safe(*self.store.committed().borrow(), &self.replica.replicated().borrow());
+        self.hub.notifier().place_new(end);
+        self.hub.receivers().place_new(end);
+    }
+
     /// Starts them, from where the mate left off. `raised` are the active alarms of peers.
     pub async fn lead(&self, raised: Raised) {
         // The cursors of an earlier time as primary: the mate has gone on since.
@@ -51,13 +59,16 @@ impl Voices {
     }
 }
 
+fn safe(committed: u64, replicated: &Replicated) -> u64 {
+    committed.min(replicated.seq)
+}
+
 /// The last row of the journal that is safe where it must be: on this disk, and on the mate's if that is
 /// waited for (PAIR-13). It never goes back: what was safe once may have been told.
 fn both(
     mut committed: watch::Receiver<u64>,
     mut replicated: watch::Receiver<Replicated>,
 ) -> watch::Receiver<u64> {
-    let safe = |committed: u64, replicated: &Replicated| committed.min(replicated.seq);
     let (sender, receiver) = watch::channel(safe(*committed.borrow(), &replicated.borrow()));
     tokio::spawn(async move {
         loop {

@@ -16,6 +16,7 @@ const MANUAL = {
   overview: ['overview', 'Critical', 'Agents gone', 'What was wrong when'],
   instability: ['instability', 'Interfaces', 'Systems', 'Unstable now', 'Time until stable'],
   subnets: ['subnets-and-peers', 'Subnets', 'Interfaces', 'Flows now', 'Missed polls', 'Round-trip time of polls'],
+  pair: ['pair-and-agent', 'Roles', 'Paths to the mate', 'Could the other one take over', 'Takeovers'],
   peers: ['subnets-and-peers', 'Peers by state', 'Round-trip times of peers', 'Silence', 'Time of a sweep'],
 };
 

@@ -125,7 +125,7 @@ fn pair_9_each_part_that_stalls_is_found_and_the_agent_starts_itself_again() {
         }
         assert!(report["log"].as_array().is_some_and(|lines| !lines.is_empty()));
         let told = format!("an earlier run found {part} stalled");
-        assert!(agent.log().contains(&told), "the start says so");
+        wait_until("the start to say so", LIMIT, || agent.log().contains(&told));
         wait_until(&format!("{part} is in the journal"), LIMIT, || {
             told_of(&agent, part) == ["raise", "clear"]
         });

@@ -165,19 +165,21 @@ fn configuration(slot: u8, more: &str) -> String {
 }
 
 /// Runs a command of the binary about the pair, with the agent's configuration.
-fn run(agent: &Agent<'_>, words: &[&str]) -> Output {
+pub fn run(agent: &Agent<'_>, words: &[&str]) -> Output {
     let mut command = agent.namespace().command(BINARY);
     command.arg("pair").args(words).arg("--config").arg(agent.file());
     command.output().expect("the binary")
 }
 
-fn fingerprint(agent: &Agent<'_>) -> String {
+/// The fingerprint of an agent's key.
+pub fn fingerprint(agent: &Agent<'_>) -> String {
     let output = run(agent, &["fingerprint"]);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).expect("digits").trim().to_owned()
 }
 
-fn trust(agent: &Agent<'_>, fingerprint: &str) {
+/// Has an agent trust the mate of this fingerprint.
+pub fn trust(agent: &Agent<'_>, fingerprint: &str) {
     let output = run(agent, &["trust", fingerprint]);
     assert!(output.status.success(), "{output:?}");
 }

@@ -1,13 +1,11 @@
 //! What two agents say that are set up wrong, and that they meet once they are set up right (PAIR-8).
 
-use std::{process::Output, time::Duration};
-
 use serde_json::Value;
 
-use crate::common::{Agent, BINARY, Lab, Ns, wait_until};
-
-/// What has no exact end is waited for this long: far above need, so a limit, not an expectation.
-const LIMIT: Duration = Duration::from_secs(30);
+use crate::{
+    common::{Agent, Lab, wait_until},
+    pair::{LIMIT, fingerprint, run, status, trust},
+};
 
 fn configuration(own: u8, slot: u8) -> String {
     let mate = 3 - own;
@@ -16,20 +14,6 @@ fn configuration(own: u8, slot: u8) -> String {
          [pair]\nslot = {slot}\nlisten = \"10.1.0.{own}:19041\"\nmate = \"10.1.0.{mate}:19041\"\n\
          witnesses = []\n"
     )
-}
-
-/// Runs a command of the binary about the pair, with the agent's configuration.
-fn run(ns: &Ns, agent: &Agent<'_>, words: &[&str]) -> String {
-    let mut command = ns.command(BINARY);
-    command.arg("pair").args(words).arg("--config").arg(agent.file());
-    let Output { status, stdout, stderr } = command.output().expect("the binary");
-    assert!(status.success(), "{words:?}: {}", String::from_utf8_lossy(&stderr));
-    String::from_utf8(stdout).expect("text").trim().to_owned()
-}
-
-fn status(ns: &Ns, agent: &Agent<'_>) -> Value {
-    let text = run(ns, agent, &["status", "--format", "json"]);
-    serde_json::from_str::<Value>(&text).expect("JSON")["pair"].clone()
 }
 
 #[test]
@@ -41,9 +25,8 @@ fn pair_8_two_agents_of_one_slot_say_what_to_do_and_meet_when_it_is_done() {
     hosts[1].address("eth0", "10.1.0.2/24");
     let mut one = Agent::prepare(&hosts[0], "keel-1", &configuration(1, 0));
     let mut two = Agent::prepare(&hosts[1], "keel-2", &configuration(2, 0));
-    let prints = [run(&hosts[0], &one, &["fingerprint"]), run(&hosts[1], &two, &["fingerprint"])];
-    run(&hosts[0], &one, &["trust", &prints[1]]);
-    run(&hosts[1], &two, &["trust", &prints[0]]);
+    trust(&one, &fingerprint(&two));
+    trust(&two, &fingerprint(&one));
     one.launch();
     two.launch();
 
@@ -52,14 +35,15 @@ fn pair_8_two_agents_of_one_slot_say_what_to_do_and_meet_when_it_is_done() {
         let rows = agent.journal();
         rows.into_iter().find(|row| row.kind == "mate_sync_lost").map(|row| row.text)
     };
-    for (ns, agent) in hosts.iter().zip([&one, &two]) {
+    for agent in [&one, &two] {
         wait_until("the status to say what to do", LIMIT, || {
-            let status = status(ns, agent);
+            let status = status(agent);
             let problems = status["problems"].as_array().expect("a list");
             problems.iter().any(|other| other == problem)
         });
-        assert_eq!(status(ns, agent)["state_channel"]["refused"], "same_slot");
-        assert!(run(ns, agent, &["status"]).contains("the mate has the same slot, 0"));
+        assert_eq!(status(agent)["state_channel"]["refused"], "same_slot");
+        let shown = String::from_utf8(run(agent, &["status"]).stdout).expect("text");
+        assert!(shown.contains("the mate has the same slot, 0"), "{shown}");
         let refused = [("reason", "same_slot")];
         assert!(agent.metrics().sum("evenkeel_pair_channel_refused_total", &refused) >= 1.0);
         wait_until("the alarm to be in the journal", LIMIT, || lost(agent).is_some());
@@ -74,9 +58,9 @@ fn pair_8_two_agents_of_one_slot_say_what_to_do_and_meet_when_it_is_done() {
     two.stop();
     two.configure(&configuration(2, 1));
     two.launch();
-    for (ns, agent) in hosts.iter().zip([&one, &two]) {
-        wait_until("the two to meet", LIMIT, || status(ns, agent)["state_channel"]["up"] == true);
-        let status = status(ns, agent);
+    for agent in [&one, &two] {
+        wait_until("the two to meet", LIMIT, || status(agent)["state_channel"]["up"] == true);
+        let status = status(agent);
         assert_eq!(status["problems"], Value::Array(Vec::new()), "{status}");
     }
 }

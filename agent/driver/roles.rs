@@ -142,9 +142,7 @@ impl Driver {
     }
 
     async fn take_over(&mut self, led: Option<Led>) {
-        if let Some(roles) = &self.roles {
-            roles.voices.place_new();
-        }
+        let end = self.roles.as_ref().map(|roles| roles.voices.end_of_journal());
         let cursor = outbox::last_cursor(&self.state_dir);
         let (mut state, mut deaf, mut last_number) = (State::default(), Default::default(), cursor);
         let (mut recovered, mut standings) = (None, BTreeMap::new());
@@ -181,8 +179,8 @@ impl Driver {
         }
         self.drain().await;
         let raised = Raised::of(self.agent.alarms().active().values()).with_standings(standings);
-        if let Some(roles) = &self.roles {
-            roles.voices.lead(raised).await;
+        if let (Some(roles), Some(end)) = (&self.roles, end) {
+            roles.voices.lead(raised, end).await;
             roles.gate.set_open(true);
         }
     }

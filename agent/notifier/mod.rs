@@ -255,8 +255,6 @@ pub struct Notifier {
     waiting: Option<Vec<Target>>,
     /// How it started, until it has been told.
     start: Option<Beginning>,
-    /// Where a target without a cursor begins, if not at the end of the journal.
-    begins: Option<u64>,
 }
 
 impl Notifier {
@@ -266,7 +264,8 @@ impl Notifier {
     /// Must be called within a tokio runtime.
     pub fn new(around: Surroundings, targets: Vec<Target>, start: Start) -> Notifier {
         let mut notifier = Notifier::waiting(around, targets, start);
-        notifier.run_all();
+        let end = notifier.end_of_journal();
+        notifier.run_all(end);
         notifier
     }
 
@@ -275,22 +274,22 @@ impl Notifier {
         // The time of day tells the starts of one agent apart.
         let id = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let start = Some(Beginning { start, id });
-        Notifier { around, running: BTreeMap::new(), waiting: Some(targets), start, begins: None }
+        Notifier { around, running: BTreeMap::new(), waiting: Some(targets), start }
     }
 
-    /// Begins to send, as this agent has become primary: to each target from where the mate left off. The
-    /// two are how far the journal and the spool are safe from now on. If it was not told yet, each is
-    /// told of this agent's own start first.
-    pub fn lead(&mut self, committed: watch::Receiver<u64>, spooled: watch::Receiver<u64>) {
+    /// Begins to send, as this agent has become primary: to each target from where the mate left off, or
+    /// what comes after `end` to one that was never told anything. The other two are how far the journal
+    /// and the spool are safe from now on. If it was not told yet, each is told of this agent's own start
+    /// first.
+    pub fn lead(
+        &mut self,
+        committed: watch::Receiver<u64>,
+        spooled: watch::Receiver<u64>,
+        end: u64,
+    ) {
         self.around.committed = committed;
         self.around.spooled = spooled;
-        self.run_all();
-    }
-
-    /// A target that has no cursor when this agent leads is told what comes after `end`: to be said before
-    /// this agent writes what it has found while nobody led.
-    pub const fn place_new(&mut self, end: u64) {
-        self.begins = Some(end);
+        self.run_all(end);
     }
 
     /// Sends nothing more, as the mate is primary. How far each target is stays known.
@@ -312,16 +311,15 @@ impl Notifier {
         (targets.iter().map(name).collect(), acknowledging.map(name).collect())
     }
 
-    fn run_all(&mut self) {
+    fn run_all(&mut self, end: u64) {
         let start = self.start.take();
         for target in self.waiting.take().unwrap_or_default() {
             let alarms = self.around.journal.cursor(&target.name);
-            let alarms = alarms.unwrap_or_else(|| self.end_of_journal(&target));
+            let alarms = alarms.unwrap_or_else(|| self.begin(&target, end));
             let mut progress = Progress::at(alarms);
             progress.start = start.filter(|_| target.filter.alarms);
             self.run(target, progress);
         }
-        self.begins = None;
     }
 
     /// Replaces the list of targets after a reload. One that stays goes on where it is, also
@@ -343,7 +341,7 @@ impl Notifier {
                     self.run(target, progress);
                 }
                 None => {
-                    let end = self.end_of_journal(&target);
+                    let end = self.begin(&target, self.end_of_journal());
                     self.run(target, Progress::at(end));
                 }
             }
@@ -394,8 +392,11 @@ impl Notifier {
         }
     }
 
-    fn end_of_journal(&self, target: &Target) -> u64 {
-        let end = self.begins.unwrap_or_else(|| *self.around.committed.borrow());
+    fn end_of_journal(&self) -> u64 {
+        *self.around.committed.borrow()
+    }
+
+    fn begin(&self, target: &Target, end: u64) -> u64 {
         // Kept at once, so that a restart doesn't skip what comes from now on.
         self.around.journal.set_cursor(&target.name, end);
         end

@@ -436,18 +436,16 @@ mod tests {
         let targets = vec![target("new", &nms, true)];
         let mut notifier = Notifier::waiting(store.around.clone(), targets, Start::Warm);
         store.add(3);
-        notifier.place_new(3);
         // What this agent had found is in the journal before the targets begin.
         store.add(2);
-        notifier.lead(store.committed.subscribe(), watch::channel(0).1);
+        notifier.lead(store.committed.subscribe(), watch::channel(0).1, 3);
         assert_eq!(next(&nms).await, None, "the start is told first");
         assert_eq!([next(&nms).await, next(&nms).await], [Some(4), Some(5)]);
         eventually("the answers are heard", || store.cursor("new") == Some(5)).await;
         // Once it has a place, that is where it goes on.
         notifier.follow();
         store.add(1);
-        notifier.place_new(6);
-        notifier.lead(store.committed.subscribe(), watch::channel(0).1);
+        notifier.lead(store.committed.subscribe(), watch::channel(0).1, 6);
         assert_eq!(next(&nms).await, Some(6));
     }
 

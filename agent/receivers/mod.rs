@@ -165,8 +165,6 @@ pub struct Receivers {
     running: BTreeMap<String, Running>,
     /// Of a pair, while this agent is not primary: whom it would tell.
     waiting: Option<Vec<Receiver>>,
-    /// Where a receiver without a cursor begins, if not at the end of the journal.
-    begins: Option<u64>,
 }
 
 struct Running {
@@ -186,27 +184,22 @@ impl Receivers {
     ///
     /// Must be called within a tokio runtime.
     pub fn new(around: Surroundings, receivers: Vec<Receiver>) -> Receivers {
-        let mut all = Receivers { around, running: BTreeMap::new(), waiting: None, begins: None };
+        let mut all = Receivers { around, running: BTreeMap::new(), waiting: None };
         all.set(receivers);
         all
     }
 
     /// Those of an agent of a pair, which tells nothing before it [leads](Receivers::lead).
     pub const fn waiting(around: Surroundings, receivers: Vec<Receiver>) -> Receivers {
-        Receivers { around, running: BTreeMap::new(), waiting: Some(receivers), begins: None }
+        Receivers { around, running: BTreeMap::new(), waiting: Some(receivers) }
     }
 
-    /// Begins to tell, as this agent has become primary, from where the mate left off. `committed` is how
-    /// far the journal is safe from now on.
-    pub fn lead(&mut self, committed: watch::Receiver<u64>) {
+    /// Begins to tell, as this agent has become primary, from where the mate left off, or what comes after
+    /// `end` to one that was never told anything. `committed` is how far the journal is safe from now on.
+    pub fn lead(&mut self, committed: watch::Receiver<u64>, end: u64) {
         self.around.committed = committed;
         let receivers = self.waiting.take().unwrap_or_default();
-        self.set(receivers);
-    }
-
-    /// A receiver that has no cursor when this agent leads is told what comes after `end`.
-    pub const fn place_new(&mut self, end: u64) {
-        self.begins = Some(end);
+        self.run_these(receivers, end);
     }
 
     /// Tells nothing more, as the mate is primary.
@@ -232,7 +225,11 @@ impl Receivers {
             *waiting = receivers;
             return;
         }
-        let begins = self.begins.take();
+        let end = *self.around.committed.borrow();
+        self.run_these(receivers, end);
+    }
+
+    fn run_these(&mut self, receivers: Vec<Receiver>, end: u64) {
         let mut before = std::mem::take(&mut self.running);
         for receiver in receivers {
             match before.remove(&receiver.name) {
@@ -246,7 +243,6 @@ impl Receivers {
                 None => {
                     let cursor = self.around.journal.cursor(&receiver.name);
                     let cursor = cursor.unwrap_or_else(|| {
-                        let end = begins.unwrap_or_else(|| *self.around.committed.borrow());
                         // Kept at once, so that a restart doesn't skip what comes from now on.
                         self.around.journal.set_cursor(&receiver.name, end);
                         end

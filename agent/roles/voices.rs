@@ -29,16 +29,15 @@ pub struct Voices {
 }
 
 impl Voices {
-    /// Gives those that were never told anything their place, before this agent writes down what it has found
-    /// while nobody led: they are to be told that too.
-    pub fn place_new(&self) {
-        let end = safe(*self.store.committed().borrow(), &self.replica.replicated().borrow());
-        self.hub.notifier().place_new(end);
-        self.hub.receivers().place_new(end);
+    /// The end of the journal as far as it is safe. Who was never told anything begins there: it is asked for
+    /// before this agent writes down what it has found while nobody led.
+    pub fn end_of_journal(&self) -> u64 {
+        safe(*self.store.committed().borrow(), &self.replica.replicated().borrow())
     }
 
-    /// Starts them, from where the mate left off. `raised` are the active alarms of peers.
-    pub async fn lead(&self, raised: Raised) {
+    /// Starts them, from where the mate left off. `raised` are the active alarms of peers, and `end` is where
+    /// those begin that were never told anything.
+    pub async fn lead(&self, raised: Raised, end: u64) {
         // The cursors of an earlier time as primary: the mate has gone on since.
         self.outspool.forget();
         let (mut names, acknowledging) = self.hub.notifier().names();
@@ -46,8 +45,8 @@ impl Voices {
         self.store.keep_targets(names);
         self.outspool.keep_targets(&acknowledging);
         let committed = both(self.store.committed(), self.replica.replicated());
-        self.hub.notifier().lead(committed.clone(), self.spool.safe());
-        self.hub.receivers().lead(committed);
+        self.hub.notifier().lead(committed.clone(), self.spool.safe(), end);
+        self.hub.receivers().lead(committed, end);
         self.hub.peer_monitor().lead(raised).await;
     }
 
